@@ -1,0 +1,2 @@
+//! lb-common
+#![no_std]

@@ -1,0 +1,2 @@
+//! lb-ebpf
+#![no_std]

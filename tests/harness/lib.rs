@@ -1,0 +1,1 @@
+//! What every test stands on: namespaces, packets, an Engine, deadlines.
