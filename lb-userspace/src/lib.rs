@@ -1,1 +1,7 @@
-//! veer control plane.
+//! veer's control plane.
+//!
+//! `model` holds the nouns, `reconcile` decides, and the other rooms act: `provider` observes
+//! membership, `datapath` writes maps and attaches programs, `dns` answers names, `api` and `cli`
+//! tell the operator. `daemon` joins them.
+
+pub mod model;

@@ -1,0 +1,101 @@
+//! The value of the `connections` and `half_open` maps.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{Addr, EndpointId, FlowKey, Port, map_types};
+
+/// Where packets of one direction of a Connection go, and as what.
+///
+/// Two entries make a Connection, one for each direction. Each is enough by itself to rewrite and
+/// deliver a packet; the Endpoint's line in `endpoints` says whether it still is the one meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Connection {
+    /// Source address that the packet leaves with.
+    pub source: Addr,
+    /// Destination address that the packet leaves with.
+    pub destination: Addr,
+    /// Source port that the packet leaves with; for an ICMP echo request its identifier.
+    pub source_port: Port,
+    /// Destination port that the packet leaves with; for an ICMP echo reply its identifier.
+    pub destination_port: Port,
+    /// Endpoint that the packet is delivered to.
+    pub target: EndpointId,
+    /// The target's generation when this entry was written. Another one: the target is gone.
+    pub generation: u32,
+    /// The Backend of this Connection, the same in both entries.
+    pub backend: EndpointId,
+    /// Number of the Frontend ([`crate::Frontend::id`]), the same in both entries.
+    pub frontend: u32,
+    /// Seconds without a packet in either direction after which the Connection is forgotten.
+    pub timeout: u32,
+    /// When the last packet of this direction passed, in nanoseconds since boot
+    /// (`CLOCK_MONOTONIC`), not newer than one second.
+    pub last_seen: u64,
+    /// When the Connection began, in nanoseconds since boot.
+    pub created: u64,
+    /// A set of [`ConnectionFlags`].
+    pub flags: u32,
+    /// Always zero.
+    pub _pad: u32,
+}
+
+/// Bits of [`Connection::flags`].
+#[derive(Debug)]
+pub struct ConnectionFlags;
+
+impl ConnectionFlags {
+    /// This entry is for packets of the client; without it, for those of the Backend.
+    pub const FORWARD: u32 = 1;
+    /// The Backend has answered.
+    pub const REPLIED: u32 = 1 << 1;
+    /// The client has sent a FIN.
+    pub const FIN_CLIENT: u32 = 1 << 2;
+    /// The Backend has sent a FIN.
+    pub const FIN_BACKEND: u32 = 1 << 3;
+    /// Either side has sent a RST.
+    pub const RESET: u32 = 1 << 4;
+    /// Client and Backend are the same Endpoint.
+    pub const HAIRPIN: u32 = 1 << 5;
+    /// The Connection is in `connections`, no longer in `half_open`.
+    pub const ESTABLISHED: u32 = 1 << 6;
+
+    /// Both FINs: nothing more is expected.
+    pub const FINISHED: u32 = Self::FIN_CLIENT | Self::FIN_BACKEND;
+}
+
+impl Connection {
+    /// Whether `flag` (one or several bits) is wholly set.
+    #[inline(always)]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag == flag
+    }
+
+    /// Whether the next SYN on this tuple begins a new Connection: both sides are done, or one reset.
+    #[inline(always)]
+    pub const fn is_over(&self) -> bool {
+        self.has(ConnectionFlags::FINISHED) || self.has(ConnectionFlags::RESET)
+    }
+
+    /// Whether nothing has passed in this direction for the timeout. `now` in nanoseconds since boot.
+    #[inline(always)]
+    pub const fn is_idle(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_seen) > self.timeout as u64 * 1_000_000_000
+    }
+
+    /// The key of the other direction, given the key of this one.
+    #[inline(always)]
+    pub const fn other_half(&self, key: &FlowKey) -> FlowKey {
+        FlowKey {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            zone: key.zone,
+            protocol: key.protocol,
+            _pad: 0,
+        }
+    }
+}
+
+map_types!(Connection: 80);

@@ -1,0 +1,28 @@
+//! Per-CPU counters.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::map_types;
+
+/// What a Frontend has seen, indexed by [`crate::Frontend::id`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FrontendCounters {
+    /// Connections opened.
+    pub connections: u64,
+    /// Packets that found no Backend and were refused.
+    pub refused: u64,
+}
+
+/// What a Backend has seen, indexed by Endpoint id. Packets and bytes (whole frames) of both
+/// directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct BackendCounters {
+    /// Connections opened.
+    pub connections: u64,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+map_types!(FrontendCounters: 16, BackendCounters: 24);

@@ -1,0 +1,113 @@
+//! Why a packet left the fast path, or what was done for it. Each Reason has one counter.
+
+/// Declares the Reasons once: variant, name in tables and metrics, and what it means.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $drop:literal;)+) => {
+        /// Why a packet left the fast path: the index of its counter in the `reasons` map.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every Reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in tables and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+
+            /// Whether the packet was dropped (otherwise it was passed on or answered).
+            pub const fn is_drop(self) -> bool {
+                match self { $(Self::$variant => $drop,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Delivered to a Backend.
+    Forwarded = "forwarded", false;
+    /// A reply delivered to its client.
+    Replied = "replied", false;
+    /// Neither to a Frontend nor a reply: left to the bridge.
+    Direct = "direct", false;
+    /// Neither IPv4, IPv6 nor ARP: left to the bridge.
+    NotIp = "not-ip", false;
+    /// From an interface that is not programmed: left to the bridge.
+    UnknownVeth = "unknown-veth", false;
+    /// An ARP request for a VIP, answered.
+    ArpAnswered = "arp-answered", false;
+    /// A neighbour solicitation for a VIP, answered.
+    NeighbourAnswered = "neighbour-answered", false;
+    /// An ICMP error that belongs to a Connection, translated.
+    IcmpErrorTranslated = "icmp-error-translated", false;
+    /// Refused with a TCP reset.
+    ResetSent = "reset-sent", true;
+    /// Refused with an ICMP port unreachable.
+    UnreachableSent = "unreachable-sent", true;
+    /// Headers are cut short or contradict themselves.
+    Malformed = "malformed", true;
+    /// The source MAC address is not the container's.
+    SpoofedMac = "spoofed-mac", true;
+    /// The source IP address is not the container's.
+    SpoofedAddress = "spoofed-address", true;
+    /// An ARP or neighbour discovery message speaks for another host.
+    SpoofedNeighbour = "spoofed-neighbour", true;
+    /// A later fragment whose first one was not seen.
+    FragmentUnknown = "fragment-unknown", true;
+    /// To an address of the VIP range that no Group has.
+    NoFrontend = "no-frontend", true;
+    /// The Group has no Member that can take it.
+    NoBackend = "no-backend", true;
+    /// A TCP segment that belongs to no Connection and opens none.
+    NoConnection = "no-connection", true;
+    /// The Connection's Backend is gone.
+    BackendGone = "backend-gone", true;
+    /// The Connection's client is gone.
+    ClientGone = "client-gone", true;
+    /// A protocol that is not balanced (only TCP, UDP and ICMP echo are).
+    UnsupportedProtocol = "unsupported-protocol", true;
+    /// An ICMP error to a VIP that belongs to no Connection.
+    IcmpErrorUnknown = "icmp-error-unknown", true;
+    /// No room for another Connection.
+    TableFull = "table-full", true;
+    /// Every source port towards the chosen Backend is taken.
+    PortsExhausted = "ports-exhausted", true;
+    /// Not answered, because enough was.
+    RateLimited = "rate-limited", true;
+    /// The kernel refused to rewrite the packet.
+    RewriteFailed = "rewrite-failed", true;
+    /// An event that found no room in the ring buffer.
+    EventLost = "event-lost", false;
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// The Reason with this number, if there is one.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_its_own_index_and_says_something() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(!reason.name().is_empty() && reason.meaning().ends_with('.'));
+        }
+    }
+}

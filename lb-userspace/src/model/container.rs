@@ -1,0 +1,101 @@
+//! A container, its network namespace and its attachments to Networks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::NetworkId;
+
+/// The identity of a container, as its provider gives it (Docker: 64 hexadecimal digits).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+impl ContainerId {
+    /// The first twelve characters, the form that people and DNS use.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container that is attached to at least one Network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: ContainerId,
+    /// Name without Docker's leading slash.
+    pub name: String,
+    pub hostname: String,
+    pub state: RunState,
+    pub labels: BTreeMap<String, String>,
+    /// `None` while the namespace cannot be entered yet.
+    pub netns: Option<Netns>,
+    /// Other containers that live in this one's namespace (`--net container:`), by name.
+    pub sharers: Vec<String>,
+    /// Whether the container brings its own DNS servers (`--dns`): those are asked from inside its
+    /// namespace, in this order, in place of the host's.
+    pub dns_servers: Vec<std::net::IpAddr>,
+    /// One for each Network, in the order in which DNS asks them.
+    pub attachments: Vec<Attachment>,
+}
+
+/// What a container can do at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// Attached, its process not yet running: served like a running one.
+    Starting,
+    Running,
+    /// Stays in DNS and in its Groups, as under Docker.
+    Paused,
+    /// Has been told to stop: no new Connections, existing ones kept.
+    Stopping,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// A path that `setns` accepts after opening.
+    pub path: PathBuf,
+    /// The kernel's cookie of the namespace (`SO_NETNS_COOKIE`), unique until reboot.
+    pub cookie: u64,
+}
+
+/// A container's attachment to one Network: what becomes an Endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub network: NetworkId,
+    /// Identity of this attachment; a reconnected container gets another one.
+    pub endpoint_id: String,
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+    /// Aliases the user gave on this Network, in the user's case; neither the container's name nor
+    /// its short id nor its hostname.
+    pub aliases: Vec<String>,
+    /// `None` until the interface pair exists.
+    pub link: Option<Link>,
+}
+
+/// The veth pair of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Index of the host-side veth in the host's namespace.
+    pub host_ifindex: u32,
+    /// Name of the host-side veth.
+    pub host_name: String,
+    /// Index of the container's interface in its own namespace.
+    pub container_ifindex: u32,
+    /// Name of the container's interface, such as `eth0`.
+    pub container_name: String,
+    /// MAC address of the container's interface.
+    pub mac: [u8; 6],
+    pub link_local: Option<Ipv6Addr>,
+}
