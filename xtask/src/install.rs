@@ -1,0 +1,211 @@
+//! Puts a compiler and a linker for lb-ebpf onto this machine, where `toolchain` finds none.
+//!
+//! Everything goes into veer's cache folder and appears there by one rename, so an interrupted
+//! set-up leaves nothing half done. Only where Debian's packages are not to be had, rustup is
+//! asked for one more toolchain.
+
+use std::{
+    env,
+    fs::{self, File},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{
+    apt::{self, Apt},
+    object, process,
+    toolchain::{self, Compiler, LINKER_VERSION, Missing, Places, Toolchain},
+};
+
+/// Debian's newest compiler, which it carries for its browsers.
+const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Of the packages above, what no build reads. The sources of the compiler itself are 400 MB.
+const UNREAD: [&str; 7] = [
+    "./usr/share/doc",
+    "./usr/share/man",
+    "./usr/share/lintian",
+    "./usr/src/*/compiler",
+    "./usr/src/*/debian",
+    "./usr/src/*/src/tools",
+    "./usr/src/*/vendor",
+];
+/// What rustup installs: the release that Debian carries.
+const RUSTUP_RELEASE: &str = "1.96.0";
+
+/// The places of this machine, from its environment.
+pub(crate) fn places() -> Result<Places> {
+    Places::from_env(|name| env::var_os(name))
+        .context("find a folder for veer's cache: set HOME or XDG_CACHE_HOME")
+}
+
+/// Gives the toolchain for lb-ebpf, after installing what is missing of it.
+///
+/// Safe to call from several processes at once: one installs, the others wait and find it.
+pub(crate) fn toolchain(places: &Places) -> Result<Toolchain> {
+    if let Ok(found) = toolchain::find(places) {
+        return Ok(found);
+    }
+    let _lock = lock(&places.cache, "toolchain")?;
+    if let Err(missing @ Missing::Compiler(_)) = toolchain::find(places) {
+        process::say(&format!("{missing}"));
+        compiler(places)?;
+    }
+    if let Err(Missing::Linker(compiler)) = toolchain::find(places) {
+        linker(places, &compiler)?;
+    }
+    toolchain::find(places).map_err(|missing| anyhow!("{missing}"))
+}
+
+/// Waits for the exclusive use of `name` in the cache; released on drop.
+pub(crate) fn lock(cache: &Path, name: &str) -> Result<Flock<File>> {
+    fs::create_dir_all(cache).with_context(|| format!("create {}", cache.display()))?;
+    let path = cache.join(format!("{name}.lock"));
+    let open = || File::create(&path).with_context(|| format!("open {}", path.display()));
+    match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => {
+            process::say(&format!(
+                "waiting for another set-up, which holds {}",
+                path.display()
+            ));
+            Flock::lock(open()?, FlockArg::LockExclusive)
+                .map_err(|(_, error)| anyhow!("lock {}: {error}", path.display()))
+        }
+    }
+}
+
+/// Fills a new folder with `fill` and moves it to `place`: there it is complete or absent.
+/// Replaces what was there, which the caller has found to be of no use.
+pub(crate) fn atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = place.parent().context("a place in the cache")?;
+    let name = place.file_name().context("a place in the cache")?;
+    let partial = parent.join(format!(
+        ".{}-{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
+    let filled = fill(&partial).and_then(|()| {
+        if place.exists() {
+            fs::remove_dir_all(place).with_context(|| format!("remove {}", place.display()))?;
+        }
+        fs::rename(&partial, place).with_context(|| format!("create {}", place.display()))
+    });
+    if filled.is_err() {
+        // The error that matters is the one that stopped the filling.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    filled
+}
+
+fn compiler(places: &Places) -> Result<()> {
+    let debian = if Apt::is_here() {
+        compiler_from_debian(places)
+    } else {
+        Err(anyhow!("this machine has no apt-get"))
+    };
+    let Err(no_debian) = debian else {
+        return Ok(());
+    };
+    let Err(no_rustup) = compiler_from_rustup() else {
+        return Ok(());
+    };
+    Err(anyhow!(
+        "no compiler for lb-ebpf could be installed:\n  \
+         Debian packages: {no_debian:#}\n  \
+         rustup: {no_rustup:#}\n\
+         Install one by hand, then try again:\n  \
+         rustup toolchain install {RUSTUP_RELEASE} --profile minimal --component rust-src\n\
+         or, as root on Debian 12 or 13 without another rustc:\n  \
+         apt-get install {}\n\
+         or name one (with its sources and a shared libLLVM) in VEER_EBPF_RUSTC.",
+        PACKAGES.join(" ")
+    ))
+}
+
+fn compiler_from_debian(places: &Places) -> Result<()> {
+    let apt_folder = places.cache.join("apt");
+    process::say(&format!(
+        "[1/3] downloading {} (about 160 MB) into {}; the system is not changed",
+        PACKAGES.join(", "),
+        apt_folder.display()
+    ));
+    let apt = Apt::update(&apt_folder)?;
+    let debs = apt.download(&PACKAGES)?;
+    atomically(
+        &toolchain::unpacked_folder(places).join("debian"),
+        |folder| unpack(&debs, folder),
+    )?;
+    fs::remove_dir_all(&apt_folder).with_context(|| format!("remove {}", apt_folder.display()))
+}
+
+fn unpack(debs: &[PathBuf], folder: &Path) -> Result<()> {
+    for (number, deb) in debs.iter().enumerate() {
+        let name = deb.file_stem().unwrap_or_default().to_string_lossy();
+        process::say(&format!(
+            "[2/3] unpacking {name} ({} of {})",
+            number + 1,
+            debs.len()
+        ));
+        apt::unpack(deb, folder, &UNREAD)?;
+    }
+    Ok(())
+}
+
+fn compiler_from_rustup() -> Result<()> {
+    process::say(&format!(
+        "[1/3] asking rustup for {RUSTUP_RELEASE} and its sources, in ~/.rustup"
+    ));
+    process::run(
+        Command::new("rustup")
+            .args(["toolchain", "install", RUSTUP_RELEASE, "--no-self-update"])
+            .args(["--profile", "minimal", "--component", "rust-src"]),
+    )
+}
+
+fn linker(places: &Places, compiler: &Compiler) -> Result<()> {
+    let (llvm, place) = (compiler.llvm, toolchain::linker_folder(places, compiler));
+    let shown = place.display();
+    process::say(&format!(
+        "[3/3] building bpf-linker {LINKER_VERSION} for LLVM {llvm} (about half a minute) into {shown}"
+    ));
+    atomically(&place, |folder| {
+        let prefix = llvm_prefix(folder, &compiler.libllvm)?;
+        let mut install = process::cargo();
+        object::without_outer_cargo(&mut install);
+        install
+            .args([
+                "install",
+                "bpf-linker",
+                "--version",
+                LINKER_VERSION,
+                "--locked",
+            ])
+            .args([
+                "--no-default-features",
+                "--features",
+                &format!("llvm-{llvm}"),
+                "--root",
+            ])
+            .arg(folder)
+            .env("LLVM_PREFIX", prefix);
+        process::run(&mut install)
+    })
+}
+
+/// Makes a folder that looks like an installed LLVM with nothing but the compiler's own library.
+fn llvm_prefix(folder: &Path, libllvm: &Path) -> Result<PathBuf> {
+    let prefix = folder.join("llvm");
+    let lib = prefix.join("lib");
+    fs::create_dir_all(&lib).with_context(|| format!("create {}", lib.display()))?;
+    let soname = libllvm.file_name().context("the name of libLLVM")?;
+    for name in [Path::new("libLLVM.so"), Path::new(soname)] {
+        let link = lib.join(name);
+        symlink(libllvm, &link).with_context(|| format!("create {}", link.display()))?;
+    }
+    Ok(prefix)
+}

@@ -1,0 +1,63 @@
+//! Programs that tasks start: run to the end, or take the task's place.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Runs `command` to its end; an error unless it succeeds. What it prints goes to stderr, because
+/// stdout belongs to the task's own answer.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = described(command);
+    let status = command
+        .stdout(Stdio::from(io::stderr()))
+        .status()
+        .with_context(|| format!("start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` ended with {status}");
+    }
+    Ok(())
+}
+
+/// True if `program` is in a folder of `PATH`.
+pub(crate) fn on_path(program: &str) -> bool {
+    find_on_path(program).is_some()
+}
+
+/// Where `program` is, searched in `PATH`.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The cargo that runs this task; its siblings build everything but the kernel programs.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Tells the user about a step, on stderr.
+pub(crate) fn say(message: &str) {
+    let (bold, plain) = if io::stderr().is_terminal() {
+        ("\x1b[1;36m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    eprintln!("{bold}xtask:{plain} {message}");
+}
+
+/// The command line as a person would type it, without the environment.
+fn described(command: &Command) -> String {
+    let arguments = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy());
+    std::iter::once(command.get_program().to_string_lossy())
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
