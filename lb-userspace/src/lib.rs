@@ -5,3 +5,5 @@
 //! tell the operator. `daemon` joins them.
 
 pub mod model;
+pub mod netns;
+pub mod provider;

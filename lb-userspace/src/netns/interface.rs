@@ -1,0 +1,157 @@
+//! What is known about one interface.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+
+use super::describe;
+use super::netlink::Netlink;
+
+/// One interface of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub ifindex: u32,
+    pub name: String,
+    /// All zero where the interface has no Ethernet address.
+    pub mac: [u8; 6],
+    /// Index of the other end of a veth pair, in the other end's namespace (IFLA_LINK).
+    pub peer_ifindex: Option<u32>,
+    /// The kernel's number, valid in this namespace only, of the namespace that the other end is in;
+    /// `None` where it is this one.
+    pub peer_netns_id: Option<i32>,
+    /// Index of the bridge that this is a port of.
+    pub master: Option<u32>,
+    /// Address and prefix length, IPv4 and IPv6, link-local ones too.
+    pub addresses: Vec<IpNet>,
+    pub kind: InterfaceKind,
+    /// Administratively up; a veth carries packets when both ends are.
+    pub is_up: bool,
+}
+
+/// What sort of interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfaceKind {
+    Bridge,
+    Loopback,
+    Veth,
+    /// Something else, by the kernel's name of the kind; empty for hardware.
+    Other(String),
+}
+
+impl Interface {
+    /// The link-local IPv6 address, if there is one.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|net| match net.addr() {
+            IpAddr::V6(addr) if addr.is_unicast_link_local() => Some(addr),
+            IpAddr::V6(_) | IpAddr::V4(_) => None,
+        })
+    }
+
+    /// The interface that `message` tells of, without its addresses.
+    pub(super) fn from_message(message: &LinkMessage) -> Self {
+        let is_loopback = message.header.flags.contains(LinkFlags::Loopback);
+        let mut interface = Self {
+            ifindex: message.header.index,
+            name: String::new(),
+            mac: [0; 6],
+            peer_ifindex: None,
+            peer_netns_id: None,
+            master: None,
+            addresses: Vec::new(),
+            kind: InterfaceKind::Other(String::new()),
+            is_up: message.header.flags.contains(LinkFlags::Up),
+        };
+        for attribute in &message.attributes {
+            interface.read(attribute);
+        }
+        if is_loopback {
+            interface.kind = InterfaceKind::Loopback;
+        }
+        interface
+    }
+
+    fn read(&mut self, attribute: &LinkAttribute) {
+        match attribute {
+            LinkAttribute::IfName(name) => self.name.clone_from(name),
+            LinkAttribute::Address(bytes) => {
+                self.mac = bytes.as_slice().try_into().unwrap_or_default();
+            }
+            LinkAttribute::Link(peer) => self.peer_ifindex = (*peer != 0).then_some(*peer),
+            LinkAttribute::LinkNetNsId(id) => self.peer_netns_id = Some(*id),
+            LinkAttribute::Controller(master) => self.master = (*master != 0).then_some(*master),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        self.kind = InterfaceKind::from(kind);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl From<&InfoKind> for InterfaceKind {
+    fn from(kind: &InfoKind) -> Self {
+        match kind {
+            InfoKind::Bridge => Self::Bridge,
+            InfoKind::Veth => Self::Veth,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+/// Every interface of the socket's namespace with its addresses, by index.
+pub(super) fn interfaces(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
+    let mut request = LinkMessage::default();
+    let without_statistics = vec![LinkExtentMask::SkipStats];
+    request
+        .attributes
+        .push(LinkAttribute::ExtMask(without_statistics));
+    let links = netlink
+        .dump(&RouteNetlinkMessage::GetLink(request))
+        .map_err(|error| describe(error, || "list interfaces".to_string()))?;
+    let addresses = netlink
+        .dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+        .map_err(|error| describe(error, || "list addresses of interfaces".to_string()))?;
+
+    let mut found = BTreeMap::new();
+    for message in links {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            found.insert(link.header.index, Interface::from_message(&link));
+        }
+    }
+    for message in addresses {
+        if let RouteNetlinkMessage::NewAddress(address) = message
+            && let Some(interface) = found.get_mut(&address.header.index)
+        {
+            interface.addresses.extend(address_of(&address));
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The interface's own address: of a point-to-point pair, IFA_ADDRESS is the other end's.
+fn address_of(message: &AddressMessage) -> Option<IpNet> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
+        message.attributes.iter().find_map(wanted)
+    };
+    let local = find(|attribute| match attribute {
+        AddressAttribute::Local(addr) => Some(*addr),
+        _ => None,
+    });
+    let address = local.or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(addr) => Some(*addr),
+            _ => None,
+        })
+    })?;
+    IpNet::new(address, message.header.prefix_len).ok()
+}

@@ -1,0 +1,159 @@
+//! Network namespaces: entering them, and what is seen and changed inside.
+//!
+//! # Why
+//! A thread that has moved to another namespace must never be used for anything else, and an async
+//! runtime moves its tasks between threads. So every visit is a thread of its own that ends with it
+//! (about 50 µs), and what is needed for longer is a socket that was opened inside: a socket keeps
+//! its namespace, whoever uses it.
+
+mod interface;
+mod link;
+mod netlink;
+mod route;
+mod watch;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic;
+use std::path::Path;
+use std::thread;
+
+use ipnet::IpNet;
+use nix::sched::{CloneFlags, setns, unshare};
+
+pub use interface::{Interface, InterfaceKind};
+pub use link::{Links, PairEnd};
+pub use watch::{LinkChange, LinkWatch, watch_links};
+
+use netlink::Netlink;
+
+/// A network namespace, kept alive while this value lives.
+#[derive(Debug)]
+pub struct Namespace {
+    file: OwnedFd,
+}
+
+impl Namespace {
+    /// The namespace that `path` stands for: `/proc/<pid>/ns/net`, or a file that one is mounted on.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path).map_err(|error| {
+            describe(error, || {
+                format!("open network namespace {}", path.display())
+            })
+        })?;
+        Ok(Self { file: file.into() })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn current() -> io::Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// A new namespace with nothing but a loopback interface that is down. It ends with the last
+    /// file, socket and process that hold it.
+    pub fn create() -> io::Result<Self> {
+        on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                describe(errno.into(), || "create a network namespace".to_string())
+            })?;
+            Self::current()
+        })?
+    }
+
+    /// The kernel's number of this namespace, unique until reboot (Linux 5.14).
+    pub fn cookie(&self) -> io::Result<u64> {
+        cookie_of(&self.netlink()?)
+    }
+
+    /// What `f` returns when it runs inside this namespace, on a thread of its own. Only the network
+    /// namespace is another; a panic of `f` goes on in the caller.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_a_thread(|| {
+            setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| describe(errno.into(), || "enter a network namespace".into()))?;
+            Ok(f())
+        })?
+    }
+
+    /// Every interface here with its addresses, by index.
+    pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        interface::interfaces(&mut self.netlink()?)
+    }
+
+    /// Makes `to` reachable directly through an interface here (`ip route add <to> dev … scope
+    /// link`). A route to the same destination is replaced, so asking twice is once. Fails with
+    /// [`io::ErrorKind::NetworkDown`] while the interface is down and with
+    /// [`io::ErrorKind::NotFound`] when it is gone.
+    pub fn add_route(&self, ifindex: u32, to: IpNet) -> io::Result<()> {
+        route::add(&mut self.netlink()?, ifindex, to)
+    }
+
+    /// Takes away what [`Namespace::add_route`] made. A route that is not there is no error.
+    pub fn remove_route(&self, ifindex: u32, to: IpNet) -> io::Result<()> {
+        route::remove(&mut self.netlink()?, ifindex, to)
+    }
+
+    /// The writing side: creating and changing interfaces here, over one socket.
+    pub fn links(&self) -> io::Result<Links> {
+        Ok(Links::new(self.netlink()?))
+    }
+
+    fn netlink(&self) -> io::Result<Netlink> {
+        self.run(Netlink::open)?
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Runs `f` on a thread that ends with it.
+fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("netns".to_string())
+            .spawn_scoped(scope, f)
+            .map_err(|error| describe(error, || "start a thread for a namespace".to_string()))?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    })
+}
+
+fn cookie_of(socket: &impl AsRawFd) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: both pointers are to live locals, and `length` is the size of the first one.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        return Err(describe(error, || {
+            "read the cookie of a network namespace".into()
+        }));
+    }
+    Ok(cookie)
+}
+
+/// `error` with what was attempted in front, and with the kind that says what to do about it.
+fn describe(error: io::Error, attempted: impl FnOnce() -> String) -> io::Error {
+    let kind = match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => io::ErrorKind::NotFound,
+        Some(libc::ENETDOWN) => io::ErrorKind::NetworkDown,
+        _ => error.kind(),
+    };
+    io::Error::new(kind, format!("{}: {error}", attempted()))
+}
+
+#[cfg(test)]
+mod tests;

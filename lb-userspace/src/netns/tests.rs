@@ -1,0 +1,218 @@
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Two namespaces with a veth pair: `near` in the first, `far` in the second.
+fn pair() -> (Namespace, Namespace) {
+    let (first, second) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+    let mut links = first.links().unwrap();
+    let end = |name, namespace| PairEnd {
+        name,
+        mac: None,
+        namespace,
+        master: None,
+    };
+    links
+        .add_pair(
+            PairEnd {
+                mac: Some([2, 0, 0, 0, 0, 7]),
+                ..end("near", None)
+            },
+            end("far", Some(&second)),
+        )
+        .unwrap();
+    let far = second.links().unwrap().index_of("far").unwrap();
+    second.links().unwrap().set_up(far).unwrap();
+    (first, second)
+}
+
+fn find(namespace: &Namespace, name: &str) -> Interface {
+    let interfaces = namespace.interfaces().unwrap();
+    let found = interfaces.iter().find(|interface| interface.name == name);
+    found.unwrap_or_else(|| panic!("{interfaces:?}")).clone()
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/thread-self/fd").unwrap().count()
+}
+
+#[test]
+fn a_visit_sees_the_namespace_and_leaves_the_caller_where_it_was() {
+    let namespace = Namespace::create().unwrap();
+    let before = Namespace::current().unwrap().cookie().unwrap();
+
+    let inside = namespace
+        .run(|| Namespace::current().unwrap().cookie().unwrap())
+        .unwrap();
+
+    assert_eq!(inside, namespace.cookie().unwrap());
+    assert_ne!(inside, before);
+    assert_eq!(Namespace::current().unwrap().cookie().unwrap(), before);
+}
+
+#[test]
+fn a_panic_inside_is_a_panic_of_the_caller() {
+    let namespace = Namespace::create().unwrap();
+
+    let outcome = panic::catch_unwind(|| namespace.run(|| panic!("inside")));
+
+    assert!(outcome.is_err());
+}
+
+#[test]
+fn a_socket_opened_inside_stays_inside() {
+    let namespace = Namespace::create().unwrap();
+    let lo = find(&namespace, "lo").ifindex;
+    namespace.links().unwrap().set_up(lo).unwrap();
+
+    let listener = namespace
+        .run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+        .unwrap();
+
+    assert_eq!(cookie_of(&listener).unwrap(), namespace.cookie().unwrap());
+}
+
+#[test]
+fn interfaces_tell_their_kind_peer_and_addresses() {
+    let (first, second) = pair();
+    let near = find(&first, "near");
+    let address = "10.1.2.3/24".parse().unwrap();
+    first
+        .links()
+        .unwrap()
+        .add_address(near.ifindex, address)
+        .unwrap();
+
+    let (near, far) = (find(&first, "near"), find(&second, "far"));
+
+    assert_eq!(near.kind, InterfaceKind::Veth);
+    assert_eq!(near.mac, [2, 0, 0, 0, 0, 7]);
+    assert_eq!(near.peer_ifindex, Some(far.ifindex));
+    assert_eq!(far.peer_ifindex, Some(near.ifindex));
+    assert!(near.peer_netns_id.is_some());
+    assert!(near.addresses.contains(&address));
+    assert_eq!(find(&first, "lo").kind, InterfaceKind::Loopback);
+}
+
+#[test]
+fn a_port_tells_its_bridge() {
+    let (first, _second) = pair();
+    let bridge = first.links().unwrap().add_bridge("br").unwrap();
+    let third = Namespace::create().unwrap();
+    let port = PairEnd {
+        name: "port",
+        mac: None,
+        namespace: None,
+        master: Some(bridge),
+    };
+    let far = PairEnd {
+        name: "eth0",
+        namespace: Some(&third),
+        master: None,
+        ..port
+    };
+    first.links().unwrap().add_pair(port, far).unwrap();
+
+    let port = find(&first, "port");
+    assert_eq!((port.master, port.is_up), (Some(bridge), true));
+    assert_eq!(find(&first, "br").kind, InterfaceKind::Bridge);
+}
+
+#[test]
+fn a_route_is_added_once_and_removed_once_in_both_families() {
+    let (first, _second) = pair();
+    let near = find(&first, "near").ifindex;
+    let routes = || {
+        let read = |path| fs::read_to_string(path).unwrap();
+        first
+            .run(|| read("/proc/thread-self/net/route") + &read("/proc/thread-self/net/ipv6_route"))
+            .unwrap()
+    };
+    // 198.18.0.0 as the kernel prints it, and the first half of the IPv6 slice.
+    let marks = ["000012C6", "fd76656572000000"];
+
+    for to in ["198.18.0.0/22", "fd76:6565:7200::/64"] {
+        let to = to.parse().unwrap();
+        first.add_route(near, to).unwrap();
+        first.add_route(near, to).unwrap();
+    }
+
+    let with = routes();
+    assert!(marks.iter().all(|mark| with.contains(mark)), "{with}");
+    for to in ["198.18.0.0/22", "fd76:6565:7200::/64"] {
+        let to = to.parse().unwrap();
+        first.remove_route(near, to).unwrap();
+        first.remove_route(near, to).unwrap();
+    }
+    let without = routes();
+    assert!(
+        !marks.iter().any(|mark| without.contains(mark)),
+        "{without}"
+    );
+}
+
+#[test]
+fn a_route_over_an_interface_that_is_down_or_gone_says_so() {
+    let (first, _second) = pair();
+    let near = find(&first, "near").ifindex;
+    let to = "198.18.0.0/22".parse().unwrap();
+    first.links().unwrap().set_down(near).unwrap();
+
+    let down = first.add_route(near, to).unwrap_err();
+    first.links().unwrap().remove(near).unwrap();
+    let gone = first.add_route(near, to).unwrap_err();
+
+    assert_eq!(down.kind(), io::ErrorKind::NetworkDown);
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    let said = format!("add route 198.18.0.0/22 to interface {near}: ");
+    assert!(gone.to_string().starts_with(&said), "{gone}");
+}
+
+#[test]
+fn visits_are_quick_and_leave_no_file_open() {
+    const VISITS: u32 = 200;
+    // Other tests of this process open and close files too.
+    unshare(CloneFlags::CLONE_FILES).unwrap();
+    let (first, _second) = pair();
+    first.interfaces().unwrap();
+    let files = open_files();
+
+    let started = Instant::now();
+    for _ in 0..VISITS {
+        first.interfaces().unwrap();
+        first.cookie().unwrap();
+    }
+    let each = started.elapsed() / VISITS;
+
+    println!("{each:?} for each visit");
+    assert!(each < Duration::from_millis(5), "{each:?}");
+    assert_eq!(open_files(), files);
+}
+
+#[tokio::test]
+async fn a_watch_tells_when_an_interface_comes_and_goes() {
+    let (first, _second) = pair();
+    let near = find(&first, "near").ifindex;
+    let runtime = tokio::runtime::Handle::current();
+    let mut watch = first
+        .run(|| {
+            let _guard = runtime.enter();
+            watch_links().unwrap()
+        })
+        .unwrap();
+
+    let bridge = first.links().unwrap().add_bridge("br").unwrap();
+    first.links().unwrap().remove(near).unwrap();
+
+    let (mut came, mut gone) = (false, false);
+    while !(came && gone) {
+        let change = tokio::time::timeout(Duration::from_secs(10), watch.next());
+        match change.await.expect("news within 10 s").unwrap() {
+            LinkChange::Changed(interface) => came |= interface.ifindex == bridge,
+            LinkChange::Gone { ifindex, .. } => gone |= ifindex == near,
+            LinkChange::Missed => panic!("nothing was missed"),
+        }
+    }
+}
