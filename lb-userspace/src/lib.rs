@@ -4,6 +4,8 @@
 //! membership, `datapath` writes maps and attaches programs, `dns` answers names, `api` and `cli`
 //! tell the operator. `daemon` joins them.
 
+pub mod config;
 pub mod model;
 pub mod netns;
 pub mod provider;
+pub mod reconcile;

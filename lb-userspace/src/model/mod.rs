@@ -1,11 +1,13 @@
 //! The nouns: what a provider observes, as plain data. No IO, no async.
 
 mod container;
+mod group;
 mod network;
 mod observed;
 mod policy;
 
 pub use container::{Attachment, Container, ContainerId, Link, Netns, RunState};
+pub use group::{Group, Member, MemberState};
 pub use network::{Network, NetworkId};
 pub use observed::{Notice, Observed};
 pub use policy::{EndpointMode, LabelPolicy, Policy, PolicyError, label};

@@ -19,12 +19,28 @@ pub enum EndpointMode {
 }
 
 /// How one Group is presented and balanced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Policy {
     pub endpoint_mode: EndpointMode,
+    #[serde(with = "algorithm_name")]
     pub algorithm: Algorithm,
     /// Seconds that a client keeps its Backend for new Connections; 0: no affinity.
     pub affinity: u32,
+}
+
+/// Algorithms by name, as in configuration and labels.
+mod algorithm_name {
+    use lb_common::Algorithm;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Algorithm, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Algorithm, D::Error> {
+        let name = String::deserialize(from)?;
+        Algorithm::from_name(&name).ok_or_else(|| D::Error::custom("not an algorithm"))
+    }
 }
 
 /// A label whose value cannot be used. The container is served without it.

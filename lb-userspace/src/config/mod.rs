@@ -1,0 +1,258 @@
+//! What the operator chose: `/etc/veer/veer.toml`, every key optional.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use lb_common::{Algorithm, Timeouts, maps};
+
+use crate::model::EndpointMode;
+
+/// The whole configuration. [`Config::default`] is what holds without a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub provider: ProviderChoice,
+    pub endpoint_mode: EndpointMode,
+    pub engine: Engine,
+    pub vips: Vips,
+    pub balancing: Balancing,
+    /// Seconds.
+    pub timeouts: Timeouts,
+    pub maps: Maps,
+    pub limits: Limits,
+    pub dns: Dns,
+    pub anti_spoofing: AntiSpoofing,
+    pub log: Log,
+    /// By name of the Network.
+    pub networks: BTreeMap<String, NetworkConfig>,
+    pub groups: BTreeMap<GroupName, GroupConfig>,
+}
+
+/// Where membership comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderChoice {
+    /// The Engine if its socket is there, the lab otherwise.
+    #[default]
+    Auto,
+    Docker,
+    Lab,
+}
+
+impl ProviderChoice {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Docker => "docker",
+            Self::Lab => "lab",
+        }
+    }
+}
+
+/// The Docker Engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    pub socket: PathBuf,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+        }
+    }
+}
+
+/// Where VIPs are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vips {
+    /// /22 or larger.
+    pub ipv4: Ipv4Net,
+    /// /64 or larger.
+    pub ipv6: Ipv6Net,
+}
+
+impl Default for Vips {
+    fn default() -> Self {
+        // RFC 2544 sets 198.18.0.0/15 aside for benchmarks between two networks: it is routed
+        // nowhere, and no Docker address pool contains it. The IPv6 prefix is a unique local one.
+        Self {
+            ipv4: Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+            ipv6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd76, 0x6565, 0x7200, 0, 0, 0, 0, 0), 48),
+        }
+    }
+}
+
+/// How Groups are balanced unless a Network, a label or a Group says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balancing {
+    pub algorithm: Algorithm,
+    /// Seconds that a client keeps its Backend for new Connections; 0: no affinity.
+    pub affinity: u32,
+}
+
+/// Sizes of the kernel's maps, in entries unless said otherwise. See [`lb_common::maps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// Two for each established Connection.
+    pub connections: u32,
+    /// Two for each half-open Connection.
+    pub half_open: u32,
+    pub affinity: u32,
+    pub fragments: u32,
+    pub veths: u32,
+    pub endpoints: u32,
+    pub frontends: u32,
+    pub slots: u32,
+    pub resolvers: u32,
+    /// Bytes.
+    pub events: u32,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            connections: maps::CONNECTIONS,
+            half_open: maps::HALF_OPEN,
+            affinity: maps::AFFINITY,
+            fragments: maps::FRAGMENTS,
+            veths: maps::VETHS,
+            endpoints: maps::ENDPOINTS,
+            frontends: maps::FRONTENDS,
+            slots: maps::SLOTS,
+            resolvers: maps::RESOLVERS,
+            events: maps::EVENTS,
+        }
+    }
+}
+
+/// What the datapath does on behalf of strangers, per second and CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP resets and ICMP errors.
+    pub refusals_per_second: u32,
+    pub events_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            refusals_per_second: 1_000,
+            events_per_second: 1_000,
+        }
+    }
+}
+
+/// Names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Whether served containers' queries to 127.0.0.11 are answered by veer.
+    pub takeover: bool,
+    /// Seconds that clients may keep an answer of ours.
+    pub ttl: u32,
+    /// Servers for names that are not ours; empty: those of the host.
+    pub upstreams: Vec<IpAddr>,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            takeover: true,
+            ttl: 5,
+            upstreams: Vec::new(),
+        }
+    }
+}
+
+/// Whether containers may send from addresses that are not theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AntiSpoofing {
+    pub enabled: bool,
+}
+
+impl Default for AntiSpoofing {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// What veer says about itself, on stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or a filter such as `info,lb_userspace::dns=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_string(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// What is different on one Network; `None`: as everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// `Some(false)`: the Network is left to Docker.
+    pub serve: Option<bool>,
+    pub endpoint_mode: Option<EndpointMode>,
+    pub algorithm: Option<Algorithm>,
+    /// Seconds.
+    pub affinity: Option<u32>,
+    pub anti_spoofing: Option<bool>,
+}
+
+/// A Group's name, as in `[group."network/alias"]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupName {
+    /// Name of the Network; case matters.
+    pub network: String,
+    /// Lower-case.
+    pub alias: String,
+}
+
+/// What is different for one Group; `None`: as its Members' labels and its Network say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupConfig {
+    pub endpoint_mode: Option<EndpointMode>,
+    pub algorithm: Option<Algorithm>,
+    /// Seconds.
+    pub affinity: Option<u32>,
+}
+
+impl Config {
+    /// Where the configuration is looked for.
+    pub const PATH: &'static str = "/etc/veer/veer.toml";
+
+    /// What holds on the Network of this name.
+    pub fn network(&self, name: &str) -> NetworkConfig {
+        self.networks.get(name).copied().unwrap_or_default()
+    }
+
+    /// Whether Networks of this name are served.
+    pub fn serves(&self, network: &str) -> bool {
+        self.network(network).serve.unwrap_or(true)
+    }
+}

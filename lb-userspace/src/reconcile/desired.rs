@@ -1,0 +1,69 @@
+//! What is wanted: the datapath's state, and what goes with it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use lb_common::{EndpointId, Zone};
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice};
+
+/// Everything that follows from one observation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    pub state: State,
+    /// By name of the Network, then alias.
+    pub groups: Vec<Group>,
+    /// Every attachment to a served Network, by name of the container, then of the Network.
+    pub endpoints: Vec<ServedEndpoint>,
+    /// One for each network namespace that can be entered.
+    pub resolvers: Vec<ServedNamespace>,
+    pub notices: Vec<Notice>,
+}
+
+/// One attachment, as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedEndpoint {
+    /// 0 while it is not programmed.
+    pub id: EndpointId,
+    pub generation: u32,
+    pub container: ContainerId,
+    pub container_name: String,
+    pub network: NetworkId,
+    pub network_name: String,
+    pub zone: Zone,
+    pub state: MemberState,
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+    /// `None` while the interface is not there.
+    pub interface: Option<ServedInterface>,
+    /// Aliases of the Groups it is in, lower-case.
+    pub groups: Vec<String>,
+}
+
+/// The host's end of an attachment, and the container's address on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedInterface {
+    pub ifindex: u32,
+    pub name: String,
+    /// Of the container's interface.
+    pub mac: [u8; 6],
+}
+
+/// A network namespace whose DNS is taken over, and its ways to VIPs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedNamespace {
+    pub netns: Netns,
+    pub container: ContainerId,
+    /// The routes this namespace should have, no more.
+    pub routes: Vec<VipRoute>,
+}
+
+/// A route inside a container's namespace: a Network's VIPs are on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VipRoute {
+    /// Index of the container's interface in its own namespace.
+    pub container_ifindex: u32,
+    pub to: IpNet,
+}
