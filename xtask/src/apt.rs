@@ -38,6 +38,15 @@ impl Apt {
         Ok(apt)
     }
 
+    /// True if the mirrors offer `package`.
+    pub(crate) fn offers(&self, package: &str) -> bool {
+        let mut show = self.configured("apt-cache");
+        show.args(["show", "--quiet", package])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        show.status().is_ok_and(|status| status.success())
+    }
+
     /// Downloads `packages` and what they need that this machine does not have.
     pub(crate) fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let archives = self.folder.join("archives");

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Debian's newest compiler, which it carries for its browsers.
-const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 /// Of the packages above, what no build reads. The sources of the compiler itself are 400 MB.
 const UNREAD: [&str; 7] = [
     "./usr/share/doc",
@@ -58,6 +58,55 @@ pub(crate) fn toolchain(places: &Places) -> Result<Toolchain> {
         linker(places, &compiler)?;
     }
     toolchain::find(places).map_err(|missing| anyhow!("{missing}"))
+}
+
+/// Gives the program of the crate `name`, which it builds into the cache where it is missing.
+pub(crate) fn tool(places: &Places, name: &str, version: &str) -> Result<PathBuf> {
+    let place = places.cache.join("tools").join(format!("{name}-{version}"));
+    let program = place.join("bin").join(name);
+    let _lock = lock(&places.cache, name)?;
+    if !program.is_file() {
+        process::say(&format!(
+            "building {name} {version} (minutes, once) into {}",
+            place.display()
+        ));
+        atomically(&place, |folder| {
+            let mut install = process::cargo();
+            object::without_outer_cargo(&mut install);
+            install
+                .args(["install", name, "--version", version, "--locked", "--root"])
+                .arg(folder);
+            process::run(&mut install)
+        })?;
+    }
+    Ok(program)
+}
+
+/// The folder of an unpacked docker.io, downloaded where it is missing.
+///
+/// Unpacked and not installed, because installing it would start an Engine on this machine.
+pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
+    let place = places.cache.join("docker");
+    let _lock = lock(&places.cache, "docker")?;
+    if !place.is_dir() {
+        let shown = place.display();
+        process::say(&format!(
+            "unpacking docker.io into {shown}; no Engine is installed or started"
+        ));
+        let apt_folder = places.cache.join("apt-docker");
+        let apt = Apt::update(&apt_folder)?;
+        let mut packages = vec!["docker.io"];
+        // From Debian 13 on the client is a package of its own.
+        packages.extend(apt.offers("docker-cli").then_some("docker-cli"));
+        let debs = apt.download(&packages)?;
+        atomically(&place, |folder| {
+            debs.iter()
+                .try_for_each(|deb| apt::unpack(deb, folder, &[]))
+        })?;
+        fs::remove_dir_all(&apt_folder)
+            .with_context(|| format!("remove {}", apt_folder.display()))?;
+    }
+    Ok(place)
 }
 
 /// Waits for the exclusive use of `name` in the cache; released on drop.
@@ -119,7 +168,7 @@ fn compiler(places: &Places) -> Result<()> {
          Debian packages: {no_debian:#}\n  \
          rustup: {no_rustup:#}\n\
          Install one by hand, then try again:\n  \
-         rustup toolchain install {RUSTUP_RELEASE} --profile minimal --component rust-src\n\
+         rustup toolchain install {RUSTUP_RELEASE} --profile minimal --component rust-src clippy\n\
          or, as root on Debian 12 or 13 without another rustc:\n  \
          apt-get install {}\n\
          or name one (with its sources and a shared libLLVM) in VEER_EBPF_RUSTC.",
@@ -163,7 +212,14 @@ fn compiler_from_rustup() -> Result<()> {
     process::run(
         Command::new("rustup")
             .args(["toolchain", "install", RUSTUP_RELEASE, "--no-self-update"])
-            .args(["--profile", "minimal", "--component", "rust-src"]),
+            .args([
+                "--profile",
+                "minimal",
+                "--component",
+                "rust-src",
+                "--component",
+                "clippy",
+            ]),
     )
 }
 
@@ -208,4 +264,56 @@ fn llvm_prefix(folder: &Path, libllvm: &Path) -> Result<PathBuf> {
         symlink(libllvm, &link).with_context(|| format!("create {}", link.display()))?;
     }
     Ok(prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_complete_or_absent() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = cache.path().join("tool");
+
+        let failed = atomically(&place, |folder| {
+            fs::write(folder.join("half"), "")?;
+            Err(anyhow!("no network"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(
+            fs::read_dir(cache.path()).unwrap().count(),
+            0,
+            "nothing is left behind"
+        );
+
+        atomically(&place, |folder| Ok(fs::write(folder.join("whole"), "")?)).unwrap();
+        assert!(place.join("whole").is_file());
+    }
+
+    #[test]
+    fn an_unusable_place_is_replaced() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = cache.path().join("tool");
+        atomically(&place, |folder| Ok(fs::write(folder.join("old"), "")?)).unwrap();
+
+        atomically(&place, |folder| Ok(fs::write(folder.join("new"), "")?)).unwrap();
+
+        assert!(place.join("new").is_file() && !place.join("old").exists());
+    }
+
+    #[test]
+    fn an_llvm_prefix_leads_to_the_compilers_own_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libLLVM.so.22.1");
+        fs::write(&library, "the library").unwrap();
+
+        let prefix = llvm_prefix(folder.path(), &library).unwrap();
+
+        for name in ["libLLVM.so", "libLLVM.so.22.1"] {
+            assert_eq!(
+                fs::read_to_string(prefix.join("lib").join(name)).unwrap(),
+                "the library"
+            );
+        }
+    }
 }

@@ -1,13 +1,22 @@
 //! veer's tasks: `cargo xtask <task>`. One module per task; set-up happens by itself.
 
 mod apt;
+mod check;
 mod ebpf;
+mod imports;
 mod install;
 mod object;
+mod paths;
+mod privilege;
 mod process;
+mod run;
+mod test;
 mod toolchain;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -19,12 +28,25 @@ use clap::Parser;
     arg_required_else_help = true
 )]
 enum Task {
+    Run(run::Run),
+    Test(test::Test),
+    Check(check::Check),
     Ebpf(ebpf::Ebpf),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Run(run) => run.run(),
+        Task::Test(test) => test.run(),
+        Task::Check(check) => check.run(),
         Task::Ebpf(ebpf) => ebpf.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -28,7 +28,8 @@ pub(crate) enum Failed {
 
 /// Builds the kernel programs of the workspace at `root` and gives the object's path.
 pub(crate) fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf, Failed> {
-    let status = command(root, toolchain).status().map_err(Failed::Start)?;
+    let mut command = command(&cargo(toolchain), "build", root, toolchain);
+    let status = command.status().map_err(Failed::Start)?;
     if !status.success() {
         return Err(Failed::Build(status));
     }
@@ -38,29 +39,26 @@ pub(crate) fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf, Faile
         .join(BINARY))
 }
 
-/// The cargo command that builds the object.
+/// The cargo that fits the compiler: its own if it has one, otherwise the one that runs now.
+pub(crate) fn cargo(toolchain: &Toolchain) -> PathBuf {
+    match &toolchain.compiler.cargo {
+        Some(own) => own.clone(),
+        None => env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from),
+    }
+}
+
+/// A command that makes `cargo` build (or check, or lint: `verb`) the kernel programs.
 ///
 /// The BPF target is tier 3: `core` is built from source, and `RUSTC_BOOTSTRAP` lets a stable
 /// compiler do so.
-pub(crate) fn command(root: &Path, toolchain: &Toolchain) -> Command {
+pub(crate) fn command(cargo: &Path, verb: &str, root: &Path, toolchain: &Toolchain) -> Command {
     let compiler = &toolchain.compiler;
-    let cargo = match &compiler.cargo {
-        Some(own) => own.clone(),
-        None => env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from),
-    };
     let mut command = Command::new(cargo);
     without_outer_cargo(&mut command);
     command
         .current_dir(root)
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "lb-ebpf",
-            "--bin",
-            BINARY,
-        ])
+        .args([verb, "--locked", "--release"])
+        .args(["--package", "lb-ebpf", "--bin", BINARY])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(target_folder(root))
         .env("RUSTC", &compiler.rustc)
@@ -132,5 +130,43 @@ impl fmt::Display for Failed {
             Self::Start(error) => write!(f, "start cargo to build lb-ebpf: {error}"),
             Self::Build(status) => write!(f, "build lb-ebpf's kernel programs: {status}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outer_build_does_not_leak_in_but_network_settings_stay() {
+        for name in [
+            "CARGO_PKG_NAME",
+            "RUSTFLAGS",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "CARGO",
+            "TARGET",
+        ] {
+            assert!(describes_outer_build(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_TERM_COLOR",
+            "PATH",
+            "RUSTUP_HOME",
+        ] {
+            assert!(!describes_outer_build(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_with_spaces_stay_one_flag() {
+        let flags = rustflags(Path::new("/a b/bpf-linker"));
+
+        assert!(
+            flags
+                .split('\x1f')
+                .any(|flag| flag == "-Clinker=/a b/bpf-linker")
+        );
     }
 }

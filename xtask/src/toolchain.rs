@@ -88,9 +88,16 @@ pub(crate) enum Missing {
     Linker(Box<Compiler>),
 }
 
+/// How a compiler is asked something: its path, the arguments, folders of its libraries.
+type Ask = fn(&Path, &[&str], &[PathBuf]) -> Result<String, String>;
+
 /// Gives the first usable compiler and its linker, or says what is missing.
 pub(crate) fn find(places: &Places) -> Result<Toolchain, Missing> {
-    let compiler = find_compiler(places)?;
+    find_by_asking(ask, places)
+}
+
+fn find_by_asking(ask: Ask, places: &Places) -> Result<Toolchain, Missing> {
+    let compiler = find_compiler(ask, places)?;
     let linker = linker_folder(places, &compiler).join("bin/bpf-linker");
     if linker.is_file() {
         Ok(Toolchain { compiler, linker })
@@ -114,13 +121,13 @@ pub(crate) fn unpacked_folder(places: &Places) -> PathBuf {
     places.cache.join("toolchain")
 }
 
-fn find_compiler(places: &Places) -> Result<Compiler, Missing> {
+fn find_compiler(ask: Ask, places: &Places) -> Result<Compiler, Missing> {
     if let Some(rustc) = &places.chosen {
-        return inspect(rustc).map_err(Missing::Chosen);
+        return inspect(ask, rustc).map_err(Missing::Chosen);
     }
     let mut rejected = Vec::new();
     for rustc in candidates(places) {
-        match inspect(&rustc) {
+        match inspect(ask, &rustc) {
             Ok(compiler) => return Ok(compiler),
             Err(why) => rejected.push(why),
         }
@@ -173,14 +180,14 @@ fn numbers(name: &str) -> Vec<u32> {
 }
 
 /// Asks `rustc` what it is and looks for what has to lie beside it.
-fn inspect(rustc: &Path) -> Result<Compiler, Rejected> {
-    inspect_or_why(rustc).map_err(|why| Rejected {
+fn inspect(ask: Ask, rustc: &Path) -> Result<Compiler, Rejected> {
+    inspect_or_why(ask, rustc).map_err(|why| Rejected {
         rustc: rustc.to_owned(),
         why,
     })
 }
 
-fn inspect_or_why(rustc: &Path) -> Result<Compiler, String> {
+fn inspect_or_why(ask: Ask, rustc: &Path) -> Result<Compiler, String> {
     // Unpacked packages are not on the loader's path, so the driver must be found before the
     // first question is asked.
     let real = fs::canonicalize(rustc).map_err(|error| error.to_string())?;
@@ -363,3 +370,6 @@ impl fmt::Display for Missing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! `cargo xtask test`: every test, after installing what they need.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{apt::Apt, install, privilege, process, toolchain::Places};
+
+/// A program that tests start, and the Debian package that has it.
+type Need = (&'static str, &'static str);
+
+/// Programs that are installed into the system: none of them starts a service.
+const NEEDS: [Need; 13] = [
+    ("busybox", "busybox-static"),
+    ("curl", "curl"),
+    ("dig", "dnsutils"),
+    ("ethtool", "ethtool"),
+    ("getent", "libc-bin"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("mount", "mount"),
+    ("musl-gcc", "musl-tools"),
+    ("nsenter", "util-linux"),
+    ("ps", "procps"),
+    ("python3", "python3-minimal"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+
+/// Run every test of the workspace, in namespaces, on a real Engine and on other kernels
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    /// Passed to `cargo test`, for example `-p veer-tests --test netns` or `-- a_name`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    args: Vec<String>,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> Result<()> {
+        let places = install::places()?;
+        install::toolchain(&places)?;
+        install_needs()?;
+        let variables = engine_variables(&places)?;
+
+        let mut cargo = process::cargo();
+        cargo.args(["test", "--locked"]);
+        if !names_a_package(&self.args) {
+            cargo.arg("--workspace");
+        }
+        if let Some(runner) = privilege::runner(&variables)? {
+            process::say(
+                "tests make namespaces and load programs, so they need root: sudo may ask",
+            );
+            cargo.args(["--config", &runner]);
+        }
+        process::replace_by(cargo.envs(variables).args(self.args))
+    }
+}
+
+fn names_a_package(args: &[String]) -> bool {
+    let own = args.split(|arg| arg == "--").next().unwrap_or_default();
+    own.iter()
+        .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
+}
+
+fn install_needs() -> Result<()> {
+    let missing = missing_packages(&NEEDS, process::on_path);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    if !Apt::is_here() {
+        bail!(
+            "the tests need the programs of these Debian packages; install them first: {packages}"
+        );
+    }
+    if !privilege::is_root() {
+        bail!(
+            "the tests need more packages; install them first:\n  sudo apt-get install {packages}"
+        );
+    }
+    process::say(&format!(
+        "installing into the system what tests need: {packages}"
+    ));
+    process::run(Command::new("apt-get").args(["-q", "update"]))?;
+    process::run(
+        Command::new("apt-get")
+            .args(["-q", "-y", "-o", "DPkg::Lock::Timeout=300"])
+            .args(["--no-install-recommends", "install"])
+            .args(missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+fn missing_packages(needs: &[Need], is_here: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let missing = needs.iter().filter(|(program, _)| !is_here(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
+/// The environment in which tests find an Engine: as it is, if the machine has one.
+fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
+    if process::on_path("dockerd") {
+        return Ok(Vec::new());
+    }
+    if !Apt::is_here() {
+        bail!("the tests start an Engine of their own; install Docker's dockerd and docker first");
+    }
+    let docker = install::docker(places)?;
+    let libraries = format!("usr/lib/{}-linux-gnu", env::consts::ARCH);
+    Ok(vec![
+        (
+            "PATH".into(),
+            extended("PATH", &docker, &["usr/bin", "usr/sbin"])?,
+        ),
+        (
+            "LD_LIBRARY_PATH".into(),
+            extended("LD_LIBRARY_PATH", &docker, &[&libraries])?,
+        ),
+    ])
+}
+
+/// The folders in the variable `name`, followed by `more` of them below `root`.
+fn extended(name: &str, root: &Path, more: &[&str]) -> Result<String> {
+    let before = env::var_os(name).unwrap_or_default();
+    let folders = env::split_paths(&before).filter(|folder| !folder.as_os_str().is_empty());
+    let all = env::join_paths(folders.chain(more.iter().map(|folder| root.join(folder))))
+        .with_context(|| format!("extend {name}"))?;
+    all.into_string()
+        .ok()
+        .with_context(|| format!("{name} is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packages_of_absent_programs_are_installed() {
+        let needs = [("here", "package-a"), ("absent", "package-b")];
+
+        assert_eq!(
+            missing_packages(&needs, |program| program == "here"),
+            ["package-b"]
+        );
+    }
+
+    #[test]
+    fn a_package_named_by_the_user_replaces_the_workspace() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+
+        assert!(names_a_package(&words("-p veer-tests")));
+        assert!(names_a_package(&words("--package=lb-common")));
+        assert!(!names_a_package(&words("--release")));
+        assert!(
+            !names_a_package(&words("-- -p")),
+            "this -p is for the test binary"
+        );
+    }
+}
