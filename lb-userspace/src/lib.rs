@@ -4,7 +4,10 @@
 //! membership, `datapath` writes maps and attaches programs, `dns` answers names, `api` and `cli`
 //! tell the operator. `daemon` joins them.
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod instance;
 pub mod model;
 pub mod netns;
 pub mod provider;
