@@ -22,6 +22,8 @@
 
 mod client;
 mod explain;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod http;
 mod problem;
 mod rows;
@@ -70,3 +72,6 @@ pub trait Api: Send + Sync + 'static {
     /// The configuration in effect.
     fn config(&self) -> impl Future<Output = Result<ConfigReport, ApiError>> + Send;
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::api::{Api, ConnectionFilter, ConnectionRow, Side};
 
 /// List tracked Connections, most recent first
 #[derive(Args, Debug)]
-pub struct Connections {
+pub(super) struct Connections {
     /// Only Connections of the Groups with this alias
     #[arg(long, value_name = "ALIAS")]
     group: Option<String>,
@@ -28,7 +28,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let filter = ConnectionFilter {
             group: self.group,
             client: self.client,
@@ -36,9 +36,14 @@ impl Connections {
             limit: Some(self.limit),
         };
         let mut found = api.connections(&filter).await?;
-        found.rows.sort_by_key(|row| (row.idle_seconds, row.age_seconds));
+        found
+            .rows
+            .sort_by_key(|row| (row.idle_seconds, row.age_seconds));
         if self.output.json {
-            return found.rows.iter().try_for_each(|row| Ok(table::json(out, row)?));
+            return found
+                .rows
+                .iter()
+                .try_for_each(|row| Ok(table::json(out, row)?));
         }
         write(&found.rows, out)?;
         if found.more {

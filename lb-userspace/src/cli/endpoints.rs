@@ -13,7 +13,7 @@ use crate::api::Api;
 /// CONNS, PACKETS and BYTES are what the Endpoint has got as a Backend since the datapath was
 /// installed; OPEN is how many Connections are established now.
 #[derive(Args, Debug)]
-pub struct Endpoints {
+pub(super) struct Endpoints {
     /// Only Endpoints of this Network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
@@ -22,7 +22,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let mut rows = api.endpoints().await?;
         if let Some(network) = self.network {
             rows.retain(|row| row.network == network);
@@ -31,8 +31,16 @@ impl Endpoints {
             return rows.iter().try_for_each(|row| Ok(table::json(out, row)?));
         }
         let mut table = Table::new(&[
-            ">ID", "CONTAINER", "NETWORK", "ADDRESSES", "INTERFACE", "STATE", ">CONNS", ">OPEN",
-            ">PACKETS", ">BYTES",
+            ">ID",
+            "CONTAINER",
+            "NETWORK",
+            "ADDRESSES",
+            "INTERFACE",
+            "STATE",
+            ">CONNS",
+            ">OPEN",
+            ">PACKETS",
+            ">BYTES",
         ]);
         for row in rows {
             table.row([

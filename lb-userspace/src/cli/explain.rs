@@ -12,8 +12,10 @@ use crate::api::{Api, ExplainRequest, Explanation, Outcome};
 ///
 /// Runs the datapath's own decision over the live maps and changes nothing.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  veer explain web tg-net\n  veer explain 10.0.0.5 198.18.0.1:80")]
-pub struct Explain {
+#[command(
+    after_help = "Examples:\n  veer explain web tg-net\n  veer explain 10.0.0.5 198.18.0.1:80"
+)]
+pub(super) struct Explain {
     /// Who asks: a container's name, short id or address
     #[arg(value_name = "CLIENT")]
     client: String,
@@ -47,7 +49,7 @@ impl Protocol {
 }
 
 impl Explain {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let request = ExplainRequest {
             client: self.client,
             frontend: self.frontend,
@@ -64,7 +66,13 @@ impl Explain {
 fn write(explanation: &Explanation, out: &mut impl Write) -> std::io::Result<()> {
     for (index, finding) in explanation.findings.iter().enumerate() {
         let mark = if finding.passes { " " } else { "✗" };
-        writeln!(out, "{:>2}.{mark} {:<12} {}", index + 1, finding.step, finding.text)?;
+        writeln!(
+            out,
+            "{:>2}.{mark} {:<12} {}",
+            index + 1,
+            finding.step,
+            finding.text
+        )?;
     }
     writeln!(out, "\n→ {}", outcome(&explanation.outcome))?;
     if !explanation.connections.is_empty() {
@@ -81,7 +89,11 @@ fn outcome(outcome: &Outcome) -> String {
             address,
             by_chance,
         } => {
-            let odds = if *by_chance { " (by chance: the next may differ)" } else { "" };
+            let odds = if *by_chance {
+                " (by chance: the next may differ)"
+            } else {
+                ""
+            };
             format!("the next Connection goes to {backend} at {address}{odds}")
         }
         Outcome::Passed { reason, meaning } => format!("not balanced ({reason}): {meaning}"),

@@ -9,7 +9,7 @@ use crate::api::Api;
 
 /// List the Frontends: what clients send to, and the Backends behind it
 #[derive(Args, Debug)]
-pub struct Frontends {
+pub(super) struct Frontends {
     /// Only Frontends of this Network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
@@ -18,7 +18,7 @@ pub struct Frontends {
 }
 
 impl Frontends {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let mut rows = api.frontends().await?;
         if let Some(network) = self.network {
             rows.retain(|row| row.network == network);
@@ -27,7 +27,14 @@ impl Frontends {
             return rows.iter().try_for_each(|row| Ok(table::json(out, row)?));
         }
         let mut table = Table::new(&[
-            "FRONTEND", "PORTS", "NETWORK", "GROUP", "ALGORITHM", "BACKENDS", ">CONNS", ">REFUSED",
+            "FRONTEND",
+            "PORTS",
+            "NETWORK",
+            "GROUP",
+            "ALGORITHM",
+            "BACKENDS",
+            ">CONNS",
+            ">REFUSED",
         ]);
         for row in rows {
             let port = row.port.map_or("all".to_owned(), |port| port.to_string());

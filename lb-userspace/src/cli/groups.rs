@@ -13,7 +13,7 @@ use crate::api::{Api, GroupRow};
 /// CONNS is how many Connections a Member has got since the datapath was installed, OPEN how many
 /// are established now; a Member of several Groups counts for all of them together.
 #[derive(Args, Debug)]
-pub struct Groups {
+pub(super) struct Groups {
     /// Only the Groups of this alias
     #[arg(value_name = "ALIAS")]
     alias: Option<String>,
@@ -25,7 +25,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let mut rows = api.groups().await?;
         if let Some(alias) = self.alias {
             rows.retain(|row| row.alias.eq_ignore_ascii_case(&alias));
@@ -67,7 +67,14 @@ fn heading(row: &GroupRow) -> String {
 }
 
 fn members(row: &GroupRow, out: &mut impl Write) -> std::io::Result<()> {
-    let mut table = Table::new(&["  MEMBER", "ADDRESSES", "STATE", ">WEIGHT", ">CONNS", ">OPEN"]);
+    let mut table = Table::new(&[
+        "  MEMBER",
+        "ADDRESSES",
+        "STATE",
+        ">WEIGHT",
+        ">CONNS",
+        ">OPEN",
+    ]);
     for member in &row.members {
         table.row([
             format!("  {}", member.container),

@@ -9,19 +9,26 @@ use crate::api::Api;
 
 /// List the Networks that are served
 #[derive(Args, Debug)]
-pub struct Networks {
+pub(super) struct Networks {
     #[command(flatten)]
     output: Output,
 }
 
 impl Networks {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let rows = api.networks().await?;
         if self.output.json {
             return rows.iter().try_for_each(|row| Ok(table::json(out, row)?));
         }
         let mut table = Table::new(&[
-            "NETWORK", "ZONE", "BRIDGE", "SUBNETS", "VIP RANGES", ">ENDPOINTS", ">GROUPS", "",
+            "NETWORK",
+            "ZONE",
+            "BRIDGE",
+            "SUBNETS",
+            "VIP RANGES",
+            ">ENDPOINTS",
+            ">GROUPS",
+            "",
         ]);
         for row in rows {
             let note = if row.internal { "internal" } else { "" };

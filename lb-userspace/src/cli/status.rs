@@ -13,13 +13,13 @@ use crate::api::{self, Api, MapFill, ProviderState, ReasonCount};
 /// Instance, provider, what is served, DNS takeover, latency from an event to a datapath that serves
 /// it, Reasons (why packets left the fast path), map fill, notices and failing Steps.
 #[derive(Args, Debug)]
-pub struct Status {
+pub(super) struct Status {
     #[command(flatten)]
     output: Output,
 }
 
 impl Status {
-    pub async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+    pub(super) async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
         let status = api.status().await?;
         if self.output.json {
             return Ok(table::json(out, &status)?);

@@ -11,27 +11,31 @@ const WIDTH: u16 = 100;
 
 /// How rows are printed.
 #[derive(Args, Clone, Copy, Debug, Default)]
-pub struct Output {
+pub(super) struct Output {
     /// Print one JSON object per line instead of a table
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 /// Rows under headings. A heading that begins with `>` is a column of numbers, aligned right.
 #[derive(Debug)]
-pub struct Table {
+pub(super) struct Table {
     inner: comfy_table::Table,
 }
 
 impl Table {
     /// A table without rows.
-    pub fn new(headings: &[&str]) -> Self {
+    pub(super) fn new(headings: &[&str]) -> Self {
         let mut inner = comfy_table::Table::new();
         inner
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(WIDTH)
-            .set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
+            .set_header(
+                headings
+                    .iter()
+                    .map(|heading| heading.trim_start_matches('>')),
+            );
         for (column, heading) in inner.column_iter_mut().zip(headings) {
             column.set_padding((0, 2));
             if heading.starts_with('>') {
@@ -42,12 +46,12 @@ impl Table {
     }
 
     /// Adds a row with as many cells as there are headings.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.inner.add_row(cells);
     }
 
     /// Prints headings and rows, each line without trailing blanks.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         for line in self.inner.lines() {
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -56,13 +60,13 @@ impl Table {
 }
 
 /// Prints `value` as one line of JSON.
-pub fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     writeln!(out)
 }
 
 /// The items, separated by commas, or `-` if there are none.
-pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() {
         return "-".to_owned();
@@ -71,7 +75,7 @@ pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 /// The value, or `-` if there is none.
-pub fn option<T: ToString>(value: Option<T>) -> String {
+pub(super) fn option<T: ToString>(value: Option<T>) -> String {
     list(value)
 }
 
@@ -89,9 +93,16 @@ mod tests {
         table.write(&mut out).unwrap();
 
         let text = String::from_utf8(out).unwrap();
-        assert!(text.lines().all(|line| line.len() <= 100 && line == line.trim_end()), "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.len() <= 100 && line == line.trim_end()),
+            "{text}"
+        );
         assert!(!text.contains(['|', '+']), "{text}");
-        assert!(text.lines().any(|line| line.starts_with("short") && line.ends_with("1234")));
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with("short") && line.ends_with("1234"))
+        );
     }
 
     #[test]

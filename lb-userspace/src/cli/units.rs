@@ -1,7 +1,7 @@
 //! Durations, sizes and shares as people read them.
 
 /// Seconds as the two largest units, such as `2h 5m`.
-pub fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
     let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
     match (days, hours, minutes) {
@@ -13,7 +13,7 @@ pub fn duration(seconds: u64) -> String {
 }
 
 /// Microseconds in the unit that leaves the fewest digits, such as `1.25 ms`.
-pub fn latency(microseconds: u64) -> String {
+pub(super) fn latency(microseconds: u64) -> String {
     match microseconds {
         0..1_000 => format!("{microseconds} µs"),
         1_000..1_000_000 => format!("{:.2} ms", microseconds as f64 / 1_000.0),
@@ -22,7 +22,7 @@ pub fn latency(microseconds: u64) -> String {
 }
 
 /// Bytes in binary units, such as `1.5 MiB`.
-pub fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = count as f64;
     let mut unit = "B";

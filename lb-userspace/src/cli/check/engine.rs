@@ -139,7 +139,10 @@ impl From<Network> for DockerNetwork {
         Self {
             name: network.name,
             driver: network.driver,
-            subnets: pools.iter().filter_map(|pool| pool.subnet.parse().ok()).collect(),
+            subnets: pools
+                .iter()
+                .filter_map(|pool| pool.subnet.parse().ok())
+                .collect(),
         }
     }
 }
@@ -155,7 +158,9 @@ impl Process {
     fn find() -> Option<Self> {
         let pid = fs::read_to_string(PID_FILE).ok()?;
         let line = fs::read(format!("/proc/{}/cmdline", pid.trim())).ok()?;
-        let arguments = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into());
+        let arguments = line
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into());
         let settings = fs::read(SETTINGS).unwrap_or_default();
         Some(Self {
             arguments: arguments.collect(),
@@ -198,7 +203,8 @@ mod tests {
         )
         .unwrap();
         let host: Network =
-            serde_json::from_str(r#"{"Name":"host","Driver":"host","IPAM":{"Config":null}}"#).unwrap();
+            serde_json::from_str(r#"{"Name":"host","Driver":"host","IPAM":{"Config":null}}"#)
+                .unwrap();
 
         assert!(info.live_restore_enabled && info.swarm.local_node_state == "active");
         let subnets = DockerNetwork::from(network).subnets;

@@ -22,7 +22,7 @@ use super::table::{self, Output};
 /// with other software. Needs no running daemon and changes nothing. Exits with 1 if there is an
 /// error.
 #[derive(Args, Debug)]
-pub struct Check {
+pub(super) struct Check {
     /// Configuration file to check against
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -75,11 +75,7 @@ impl Verdict {
         }
     }
 
-    fn warning(
-        subject: &'static str,
-        found: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    fn warning(subject: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             level: Level::Warning,
             remedy: Some(remedy.into()),
@@ -97,9 +93,9 @@ impl Verdict {
 
 impl Check {
     /// Returns whether veer can run here.
-    pub async fn run(self, out: &mut impl Write) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, out: &mut impl Write) -> anyhow::Result<bool> {
         let engine = engine::ask(&self.docker_socket).await;
-        let facts = facts::gather(self.config.as_deref(), engine);
+        let facts = facts::gather(self.config.as_deref(), engine).await;
         let verdicts = rules::judge(&facts);
         print(&verdicts, self.output, out)?;
         Ok(verdicts.iter().all(|verdict| verdict.level < Level::Error))
@@ -108,7 +104,9 @@ impl Check {
 
 fn print(verdicts: &[Verdict], output: Output, out: &mut impl Write) -> std::io::Result<()> {
     if output.json {
-        return verdicts.iter().try_for_each(|verdict| table::json(out, verdict));
+        return verdicts
+            .iter()
+            .try_for_each(|verdict| table::json(out, verdict));
     }
     for verdict in verdicts {
         let level = verdict.level.name();
@@ -117,7 +115,12 @@ fn print(verdicts: &[Verdict], output: Output, out: &mut impl Write) -> std::io:
             writeln!(out, "{:<25} → {remedy}", "")?;
         }
     }
-    let count = |level| verdicts.iter().filter(|verdict| verdict.level == level).count();
+    let count = |level| {
+        verdicts
+            .iter()
+            .filter(|verdict| verdict.level == level)
+            .count()
+    };
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
     let conclusion = match (errors, warnings) {
         (0, 0) => "veer can run here".to_owned(),

@@ -34,7 +34,13 @@ mod tests {
 
         let mounts = parse(text);
 
-        let kinds: Vec<_> = mounts.iter().map(|m| (m.point.as_str(), m.kind.as_str())).collect();
-        assert_eq!(kinds, [("/sys/fs/bpf", "bpf"), ("/sys/fs/cgroup", "cgroup2")]);
+        let kinds: Vec<_> = mounts
+            .iter()
+            .map(|m| (m.point.as_str(), m.kind.as_str()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [("/sys/fs/bpf", "bpf"), ("/sys/fs/cgroup", "cgroup2")]
+        );
     }
 }

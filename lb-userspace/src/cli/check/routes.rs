@@ -52,8 +52,14 @@ mod tests {
 
         let routes = parse_v4(text);
 
-        let found: Vec<_> = routes.iter().map(|r| (r.to.to_string(), r.interface.as_str())).collect();
-        assert_eq!(found, [("0.0.0.0/0".into(), "eth0"), ("10.18.0.0/16".into(), "br0")]);
+        let found: Vec<_> = routes
+            .iter()
+            .map(|r| (r.to.to_string(), r.interface.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [("0.0.0.0/0".into(), "eth0"), ("10.18.0.0/16".into(), "br0")]
+        );
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! What can be seen of this host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use nix::sys::utsname::uname;
+
+use super::engine::Engine;
+use super::mounts::{self, Mount};
+use super::routes::{self, Route};
+use crate::api::{Api, Client};
+use crate::config::{Config, Vips};
+use crate::instance::Instance;
+use crate::netns::{InterfaceKind, Namespace};
+
+/// Everything that the rules judge.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// Release of the kernel, such as `6.12.9-amd64`.
+    pub(super) kernel: String,
+    /// The set of effective capabilities, as in `/proc/self/status`.
+    pub(super) capabilities: u64,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) routes: Vec<Route>,
+    /// `net.bridge.bridge-nf-call-iptables`; none: br_netfilter is not loaded.
+    pub(super) bridge_netfilter: Option<bool>,
+    /// Programs of others on ports of bridges.
+    pub(super) strangers: Vec<Stranger>,
+    pub(super) engine: Engine,
+    /// The file and what it says of VIPs, or why it is refused.
+    pub(super) config: Result<(Option<PathBuf>, Vips), String>,
+    pub(super) daemon: Daemon,
+}
+
+/// A program that is not veer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stranger {
+    pub(super) interface: String,
+    pub(super) program: String,
+}
+
+/// The daemon of this namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Daemon {
+    Running {
+        pid: u32,
+        version: String,
+    },
+    /// Its socket cannot be asked, and why.
+    Silent(String),
+}
+
+/// Looks at everything. What cannot be read is taken as not being there.
+pub(super) async fn gather(config: Option<&Path>, engine: Engine) -> Facts {
+    Facts {
+        kernel: uname()
+            .map(|names| names.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        capabilities: capabilities(&read("/proc/self/status")),
+        mounts: mounts::parse(&read("/proc/self/mountinfo")),
+        routes: [
+            routes::parse_v4(&read("/proc/net/route")),
+            routes::parse_v6(&read("/proc/net/ipv6_route")),
+        ]
+        .concat(),
+        bridge_netfilter: fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
+            .ok()
+            .map(|text| text.trim() == "1"),
+        strangers: strangers(),
+        engine,
+        config: vips(config),
+        daemon: daemon().await,
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .unwrap_or_default()
+}
+
+fn vips(path: Option<&Path>) -> Result<(Option<PathBuf>, Vips), String> {
+    let path = path.unwrap_or(Path::new(Config::PATH));
+    Ok((Some(path.to_owned()), Config::default().vips))
+}
+
+async fn daemon() -> Daemon {
+    let socket = match Namespace::current().and_then(|namespace| namespace.cookie()) {
+        Ok(cookie) => Instance::of(cookie).socket(),
+        Err(error) => return Daemon::Silent(error.to_string()),
+    };
+    match Client::new(socket).status().await {
+        Ok(status) => Daemon::Running {
+            pid: status.pid,
+            version: status.version,
+        },
+        Err(error) => Daemon::Silent(error.to_string()),
+    }
+}
+
+/// Programs on the tcx ingress of bridge ports (Linux 6.6).
+fn strangers() -> Vec<Stranger> {
+    let interfaces = Namespace::current().and_then(|namespace| namespace.interfaces());
+    let mut found = Vec::new();
+    for interface in interfaces.unwrap_or_default() {
+        if interface.kind != InterfaceKind::Veth || interface.master.is_none() {
+            continue;
+        }
+        let Ok((_, programs)) =
+            SchedClassifier::query_tcx(interface.name.as_str(), TcAttachType::Ingress)
+        else {
+            continue;
+        };
+        let names = programs.iter().filter_map(|program| program.name_as_str());
+        found.extend(
+            names
+                .filter(|name| !OURS.contains(name))
+                .map(|name| Stranger {
+                    interface: interface.name.clone(),
+                    program: name.to_owned(),
+                }),
+        );
+    }
+    found
+}
+
+/// Names of veer's programs on veths.
+const OURS: [&str; 1] = ["endpoint_in"];

@@ -1,0 +1,98 @@
+//! The verbs. Doc comments are the help texts.
+
+mod check;
+mod config;
+mod connections;
+mod endpoints;
+mod exit;
+mod explain;
+mod frontends;
+mod groups;
+mod networks;
+mod status;
+mod table;
+mod units;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::api::Client;
+use crate::instance::Instance;
+use crate::netns::Namespace;
+
+pub use exit::Exit;
+
+/// Where the Engine listens unless the configuration says otherwise.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// eBPF load balancing between containers of a Docker host
+#[derive(Debug, Parser)]
+#[command(
+    name = "veer",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 64 configuration refused, \
+                  69 no daemon answers."
+)]
+pub struct Cli {
+    /// Socket of the daemon to ask; the default is that of this network namespace
+    #[arg(long, global = true, value_name = "SOCKET")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Check),
+    Config(config::Config),
+    Connections(connections::Connections),
+    Endpoints(endpoints::Endpoints),
+    Explain(explain::Explain),
+    Frontends(frontends::Frontends),
+    Groups(groups::Groups),
+    Networks(networks::Networks),
+    Status(status::Status),
+}
+
+impl Cli {
+    /// Does what was asked for and prints to `out`.
+    pub async fn run(self, out: &mut impl Write) -> anyhow::Result<Exit> {
+        let socket = self.socket;
+        match self.verb {
+            Verb::Check(verb) => {
+                let usable = verb.run(out).await?;
+                return Ok(if usable { Exit::Ok } else { Exit::Failure });
+            }
+            Verb::Config(verb) => verb.run(socket, out).await?,
+            Verb::Connections(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Endpoints(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Explain(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Frontends(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Groups(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Networks(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Status(verb) => verb.run(&client(socket)?, out).await?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// A client of the daemon at `socket`, by default of the one that serves this namespace.
+fn client(socket: Option<PathBuf>) -> anyhow::Result<Client> {
+    let socket = match socket {
+        Some(socket) => socket,
+        None => instance()?.socket(),
+    };
+    Ok(Client::new(socket))
+}
+
+fn instance() -> anyhow::Result<Instance> {
+    let cookie = Namespace::current().and_then(|namespace| namespace.cookie());
+    Ok(Instance::of(cookie.context("find this network namespace")?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What people and programs read, over an API that answers from memory.
+
+use clap::CommandFactory;
+
+use super::*;
+use crate::api::fake::Host;
+use crate::api::{Api, ConnectionRow};
+
+/// What `veer <arguments>` prints when it asks `api`.
+async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
+    let words = std::iter::once("veer").chain(arguments.split_whitespace());
+    let mut out = Vec::new();
+    match Cli::try_parse_from(words)?.verb {
+        Verb::Connections(verb) => verb.run(api, &mut out).await?,
+        Verb::Endpoints(verb) => verb.run(api, &mut out).await?,
+        Verb::Explain(verb) => verb.run(api, &mut out).await?,
+        Verb::Frontends(verb) => verb.run(api, &mut out).await?,
+        Verb::Groups(verb) => verb.run(api, &mut out).await?,
+        Verb::Networks(verb) => verb.run(api, &mut out).await?,
+        Verb::Status(verb) => verb.run(api, &mut out).await?,
+        other => anyhow::bail!("{other:?} does not ask the daemon"),
+    }
+    Ok(String::from_utf8(out)?)
+}
+
+const ASKING: [&str; 7] = [
+    "connections",
+    "endpoints",
+    "explain web tg-net",
+    "frontends",
+    "groups",
+    "networks",
+    "status",
+];
+
+#[test]
+fn the_arguments_are_consistent_and_every_verb_explains_itself() {
+    let mut command = Cli::command();
+    command.clone().debug_assert();
+
+    for verb in command.get_subcommands_mut() {
+        assert!(
+            verb.get_about().is_some(),
+            "{} has no help",
+            verb.get_name()
+        );
+    }
+}
+
+#[test]
+fn the_help_lists_every_verb() {
+    let help = Cli::command().render_help().to_string();
+
+    for verb in [
+        "check",
+        "status",
+        "networks",
+        "endpoints",
+        "groups",
+        "frontends",
+        "connections",
+        "explain",
+        "config",
+    ] {
+        let listed = help
+            .lines()
+            .any(|line| line.trim_start().starts_with(&format!("{verb} ")));
+        assert!(listed, "{verb} is not in:\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn every_table_fits_100_columns() {
+    for arguments in ASKING {
+        let text = output(arguments, &Host).await.unwrap();
+
+        let long = text.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(long, None, "veer {arguments}");
+    }
+}
+
+#[tokio::test]
+async fn json_is_one_object_per_line() {
+    for arguments in ASKING {
+        let text = output(&format!("{arguments} --json"), &Host).await.unwrap();
+
+        assert!(!text.is_empty(), "veer {arguments}");
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value.is_object(), "veer {arguments}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_tells_of_a_failing_provider_and_of_everything_that_is_tried_again() {
+    let text = output("status", &Host).await.unwrap();
+
+    for expected in [
+        "docker: FAILING for 3s, membership is the last one seen: connection refused",
+        "3 of 3 namespaces taken over",
+        "p50 800 µs, p99 4.10 ms, max 5.00 ms",
+        "no-backend",
+        "50.0 %",
+        "2048 configured",
+        "container bad: attach endpoint_in to veth9: no such device (3 attempts in 9s)",
+        "container db: label veer.weight",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_shown_with_its_members_and_may_be_chosen_in_any_case() {
+    let text = output("groups TG-NET", &Host).await.unwrap();
+
+    assert!(
+        text.starts_with("tg-net on app: vip 198.18.0.1, round-robin, 10 Connections\n"),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("  two") && line.contains("10.0.0.3"))
+    );
+    assert!(!text.contains("peers"), "{text}");
+}
+
+#[tokio::test]
+async fn connections_come_most_recent_first_and_say_if_there_are_more() {
+    let all = output("connections --json", &Host).await.unwrap();
+    let one = output("connections --limit 1", &Host).await.unwrap();
+
+    let idle = |line: &str| -> u64 {
+        let row: ConnectionRow = serde_json::from_str(line).unwrap();
+        row.idle_seconds
+    };
+    assert_eq!(all.lines().map(idle).collect::<Vec<_>>(), [1, 9]);
+    assert!(one.contains("and more"), "{one}");
+}
+
+#[tokio::test]
+async fn explain_ends_with_what_happens_next() {
+    let text = output("explain web tg-net", &Host).await.unwrap();
+    let unknown = output("explain nobody tg-net", &Host).await.unwrap_err();
+
+    assert!(
+        text.contains("→ the next Connection goes to one at 10.0.0.2:80"),
+        "{text}"
+    );
+    assert_eq!(unknown.to_string(), "no container nobody");
+}
