@@ -22,7 +22,7 @@ pub(crate) struct Apt {
 impl Apt {
     /// True where apt-get and dpkg-deb exist.
     pub(crate) fn is_here() -> bool {
-        process::on_path("apt-get") && process::on_path("dpkg-deb")
+        process::is_installed("apt-get") && process::is_installed("dpkg-deb")
     }
 
     /// Prepares private lists in `folder` and fetches them.

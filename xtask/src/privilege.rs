@@ -17,7 +17,7 @@ pub(crate) fn runner(variables: &[(String, String)]) -> Result<Option<String>> {
         return Ok(None);
     }
     ensure!(
-        process::on_path("sudo"),
+        process::is_installed("sudo"),
         "become root: this machine has no sudo, run the task as root"
     );
     Ok(Some(runner_line(variables)))

@@ -30,17 +30,12 @@ pub(crate) fn replace_by(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("start `{}`", described(command)))
 }
 
-/// True if `program` is in a folder of `PATH`.
-pub(crate) fn on_path(program: &str) -> bool {
-    find_on_path(program).is_some()
-}
-
-/// Where `program` is, searched in `PATH`.
-pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+/// True if `program` is in a folder of `PATH`, or in one that root's has and a user's may lack.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let for_root = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut folders = env::split_paths(&path).chain(for_root);
+    folders.any(|folder| folder.join(program).is_file())
 }
 
 /// The cargo that runs this task; its siblings build everything but the kernel programs.

@@ -68,7 +68,7 @@ fn names_a_package(args: &[String]) -> bool {
 }
 
 fn install_needs() -> Result<()> {
-    let missing = missing_packages(&NEEDS, process::on_path);
+    let missing = missing_packages(&NEEDS, process::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ fn missing_packages(needs: &[Need], is_here: impl Fn(&str) -> bool) -> Vec<&'sta
 
 /// The environment in which tests find an Engine: as it is, if the machine has one.
 fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
-    if process::on_path("dockerd") {
+    if process::is_installed("dockerd") {
         return Ok(Vec::new());
     }
     if !Apt::is_here() {

@@ -371,5 +371,7 @@ impl fmt::Display for Missing {
     }
 }
 
+// The path is spelled out because build scripts include this file from elsewhere.
 #[cfg(test)]
+#[path = "toolchain/tests.rs"]
 mod tests;
