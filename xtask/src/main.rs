@@ -12,6 +12,7 @@ mod process;
 mod run;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{
     path::{Path, PathBuf},
@@ -32,6 +33,7 @@ enum Task {
     Test(test::Test),
     Check(check::Check),
     Ebpf(ebpf::Ebpf),
+    Vm(vm::Vm),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Check(check) => check.run(),
         Task::Ebpf(ebpf) => ebpf.run(),
+        // Its exit status is the command's.
+        Task::Vm(vm) => return vm.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
