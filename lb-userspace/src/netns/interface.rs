@@ -31,8 +31,10 @@ pub struct Interface {
     /// Address and prefix length, IPv4 and IPv6, link-local ones too.
     pub addresses: Vec<IpNet>,
     pub kind: InterfaceKind,
-    /// Administratively up; a veth carries packets when both ends are.
+    /// Asked to carry packets.
     pub is_up: bool,
+    /// Able to: a veth when both ends are up.
+    pub has_carrier: bool,
 }
 
 /// What sort of interface.
@@ -67,6 +69,7 @@ impl Interface {
             addresses: Vec::new(),
             kind: InterfaceKind::Other(String::new()),
             is_up: message.header.flags.contains(LinkFlags::Up),
+            has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
         };
         for attribute in &message.attributes {
             interface.read(attribute);

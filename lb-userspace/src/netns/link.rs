@@ -16,6 +16,9 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessa
 use super::netlink::Netlink;
 use super::{Interface, Namespace, describe, interface};
 
+/// The group that interfaces are put into just before they are removed together.
+const DOOMED: u32 = 0x7665_6572;
+
 /// The interfaces of one namespace, to be changed.
 #[derive(Debug)]
 pub struct Links {
@@ -152,6 +155,33 @@ impl Links {
                 other.map_err(|error| describe(error, || format!("remove interface {ifindex}")))
             }
         }
+    }
+
+    /// Removes all these interfaces at once: the kernel waits for its readers once, and not (some
+    /// 10 ms) for each. Those that are gone are no error.
+    pub fn remove_all(&mut self, ifindexes: &[u32]) -> io::Result<()> {
+        let mut found = false;
+        for ifindex in ifindexes {
+            let message = LinkUnspec::new_with_index(*ifindex)
+                .link_group(DOOMED)
+                .build();
+            match self.set(message, "mark for removal", *ifindex) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    other?;
+                    found = true;
+                }
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+        let group = LinkMessageBuilder::<LinkUnspec>::new()
+            .link_group(DOOMED)
+            .build();
+        self.netlink
+            .change(RouteNetlinkMessage::DelLink(group), 0)
+            .map_err(|error| describe(error, || "remove interfaces".to_string()))
     }
 
     fn create(&mut self, link: LinkMessage) -> io::Result<()> {

@@ -9,6 +9,7 @@
 mod interface;
 mod link;
 mod netlink;
+mod pin;
 mod route;
 mod watch;
 
@@ -24,6 +25,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 pub use interface::{Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
+pub use pin::unpin;
+pub use route::Route;
 pub use watch::{LinkChange, LinkWatch, watch_links};
 
 use netlink::Netlink;
@@ -92,6 +95,11 @@ impl Namespace {
     /// Takes away what [`Namespace::add_route`] made. A route that is not there is no error.
     pub fn remove_route(&self, ifindex: u32, to: IpNet) -> io::Result<()> {
         route::remove(&mut self.netlink()?, ifindex, to)
+    }
+
+    /// Every route here to anything but single addresses of its own, of the main table.
+    pub fn routes(&self) -> io::Result<Vec<Route>> {
+        route::routes(&mut self.netlink()?)
     }
 
     /// The writing side: creating and changing interfaces here, over one socket.

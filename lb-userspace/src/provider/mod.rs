@@ -3,6 +3,8 @@
 //! A provider is a task that publishes complete observations, and never ends: when its source cannot
 //! be reached, the last observation stays and [`ProviderHealth`] says so.
 
+pub mod lab;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
