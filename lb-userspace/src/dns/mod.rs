@@ -1,0 +1,29 @@
+//! DNS for containers: the names of their Networks, and everybody else's by way of the host.
+//!
+//! A container asks 127.0.0.11:53. Kernel programs on connect and sendmsg lead that to a private
+//! port on 127.0.0.11 inside the container's own namespace, where [`Dns::take_over`] listens; the
+//! answer's source is put back, so that the client sees 127.0.0.11:53. If the daemon or its DNS
+//! thread stops, the programs leave queries alone, and Docker's own resolver answers.
+//!
+//! [`Records`] are the answers, made anew from every observation and replaced at once. Everything
+//! else is forwarded (`upstream`). One thread serves all containers.
+//!
+//! # Why
+//! The sockets are in the containers' namespaces so that takeover works for every kind of network
+//! and needs no address, route or firewall rule there.
+
+mod container;
+mod counters;
+mod query;
+mod records;
+mod reply;
+mod resolv_conf;
+mod server;
+mod stream;
+mod takeover;
+mod upstream;
+
+pub use counters::Counts;
+pub use records::{Known, Records, Upstreams, View};
+pub use server::{Dns, Options};
+pub use takeover::TakeoverError;

@@ -1,0 +1,216 @@
+//! A query as it came from a container, checked.
+
+use hickory_proto::op::{Edns, Message, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+
+/// Bytes of the header, RFC 1035 §4.1.1.
+pub(super) const HEADER: usize = 12;
+
+/// What every client takes over UDP, RFC 1035 §4.2.1.
+const SMALLEST_LIMIT: u16 = 512;
+
+/// What we take over UDP, told to clients that speak EDNS.
+const OWN_LIMIT: u16 = 1232;
+
+/// Which way a query came, and so its reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// One well-formed query with one question.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    bytes: Vec<u8>,
+    message: Message,
+    /// Where the question section ends in `bytes`.
+    question_end: usize,
+    transport: Transport,
+}
+
+/// Why bytes are no query that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// Not even a header, or a reply: an answer could start a loop.
+    Ignored,
+    /// With this reply.
+    Refused(Vec<u8>),
+}
+
+impl Query {
+    /// The query in `bytes`, which are one whole message without length prefix.
+    pub(super) fn parse(bytes: &[u8], transport: Transport) -> Result<Self, Rejected> {
+        let header = bytes.first_chunk::<HEADER>().ok_or(Rejected::Ignored)?;
+        let is_reply = header[2] & 0x80 != 0;
+        if is_reply {
+            return Err(Rejected::Ignored);
+        }
+        let is_standard = header[2] & 0x78 == 0;
+        if !is_standard {
+            return Err(Rejected::Refused(bare(header, ResponseCode::NotImp)));
+        }
+        Self::read(bytes, transport)
+            .ok_or_else(|| Rejected::Refused(bare(header, ResponseCode::FormErr)))
+    }
+
+    fn read(bytes: &[u8], transport: Transport) -> Option<Self> {
+        // Checked before the decoder sees it, which makes room for as many questions as announced.
+        let counts = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let (questions, answers, authorities) = (counts(4), counts(6), counts(8));
+        if questions != 1 || answers > 1 || authorities > 1 {
+            return None;
+        }
+        let question_end = question_end(bytes)?;
+        let message = Message::read(&mut BinDecoder::new(bytes)).ok()?;
+        Some(Self {
+            bytes: bytes.to_vec(),
+            message,
+            question_end,
+            transport,
+        })
+    }
+
+    /// The name asked for, in the client's case.
+    pub(super) fn name(&self) -> &Name {
+        // `read` let exactly one question pass.
+        self.message.queries[0].name()
+    }
+
+    pub(super) fn kind(&self) -> RecordType {
+        self.message.queries[0].query_type()
+    }
+
+    pub(super) fn class(&self) -> DNSClass {
+        self.message.queries[0].query_class()
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether the client speaks a version of EDNS that does not exist, RFC 6891 §6.1.3.
+    pub(super) fn has_unknown_edns(&self) -> bool {
+        self.message.version() > 0
+    }
+
+    /// The message as it came, under another id.
+    pub(super) fn with_id(&self, id: u16) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        bytes[..2].copy_from_slice(&id.to_be_bytes());
+        bytes
+    }
+
+    /// Judges `message`, which came back for [`Query::with_id`]. `None`: it is no reply to that, who
+    /// knows whose it is. `Some(None)`: the server cannot or will not answer (SERVFAIL, REFUSED).
+    /// Else the reply as the client is to get it: its own id, its own case, no longer than it takes.
+    pub(super) fn accept(&self, id: u16, mut message: Vec<u8>) -> Option<Option<Vec<u8>>> {
+        let header = message.first_chunk::<HEADER>()?;
+        let is_reply = header[2] & 0xf8 == 0x80;
+        if !is_reply || header[..2] != id.to_be_bytes() {
+            return None;
+        }
+        let code = header[3] & 0x0f;
+        let failed = code == ResponseCode::ServFail.low() || code == ResponseCode::Refused.low();
+        let question = message.get_mut(HEADER..self.question_end);
+        let question = question.filter(|question| question.eq_ignore_ascii_case(self.question()));
+        let Some(question) = question else {
+            // Some servers leave the question out of an error.
+            return failed.then_some(None);
+        };
+        question.copy_from_slice(self.question());
+        message[..2].copy_from_slice(&self.bytes[..2]);
+        if message.len() > self.limit().into() {
+            message = self.truncated(&message);
+        }
+        Some((!failed).then_some(message))
+    }
+
+    /// Header and question of a reply that is too long, with TC set and all records left out.
+    fn truncated(&self, message: &[u8]) -> Vec<u8> {
+        let mut cut = message[..self.question_end].to_vec();
+        cut[2] |= 0x02;
+        cut[6..HEADER].fill(0);
+        cut
+    }
+
+    /// The question section, in the client's case and uncompressed.
+    pub(super) fn question(&self) -> &[u8] {
+        &self.bytes[HEADER..self.question_end]
+    }
+
+    /// Longest reply that the client takes, in bytes.
+    pub(super) fn limit(&self) -> u16 {
+        match self.transport {
+            Transport::Udp => self.message.max_payload().max(SMALLEST_LIMIT),
+            Transport::Tcp => u16::MAX,
+        }
+    }
+
+    /// A reply without records: same id and question, RA, not authoritative.
+    pub(super) fn reply(&self, code: ResponseCode) -> Message {
+        let mut reply = Message::response(self.message.id, OpCode::Query);
+        reply.metadata = Metadata::response_from_request(&self.message.metadata);
+        reply.metadata.recursion_available = true;
+        reply.metadata.response_code = code;
+        reply.queries.clone_from(&self.message.queries);
+        reply.edns = self.message.edns.as_ref().map(|theirs| {
+            let mut ours = Edns::new();
+            ours.set_max_payload(OWN_LIMIT);
+            ours.set_dnssec_ok(theirs.flags().dnssec_ok);
+            ours
+        });
+        reply
+    }
+
+    /// The bytes of `reply`, cut to whole records with TC set if it is longer than the client takes.
+    pub(super) fn encode(&self, reply: &Message) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = BinEncoder::new(&mut bytes);
+        encoder.set_max_size(self.limit());
+        match reply.emit(&mut encoder) {
+            Ok(()) => bytes,
+            // Nothing we build is too long for its field; a client that gets this asks elsewhere.
+            Err(_) => bare_from(&self.bytes, ResponseCode::ServFail),
+        }
+    }
+
+    /// The bytes of a reply that only says `code`.
+    pub(super) fn failure(&self, code: ResponseCode) -> Vec<u8> {
+        self.encode(&self.reply(code))
+    }
+}
+
+/// A header alone that answers `header` with `code`.
+fn bare(header: &[u8; HEADER], code: ResponseCode) -> Vec<u8> {
+    let mut reply = [0; HEADER];
+    reply[..2].copy_from_slice(&header[..2]);
+    reply[2] = 0x80 | (header[2] & 0x79);
+    reply[3] = 0x80 | code.low();
+    reply.to_vec()
+}
+
+fn bare_from(bytes: &[u8], code: ResponseCode) -> Vec<u8> {
+    bytes
+        .first_chunk()
+        .map_or_else(Vec::new, |header| bare(header, code))
+}
+
+/// Where the question section of a message with one question ends; `None` if it is cut off or its
+/// name is compressed, which a first name never needs.
+fn question_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = HEADER;
+    loop {
+        match usize::from(*bytes.get(at)?) {
+            0 => break,
+            length if length < 64 => at += 1 + length,
+            _ => return None,
+        }
+    }
+    let end = at + 1 + 4;
+    (end <= bytes.len()).then_some(end)
+}
+
+#[cfg(test)]
+mod tests;

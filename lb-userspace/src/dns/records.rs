@@ -1,0 +1,297 @@
+//! Every name that containers may ask for, one table per Network, and who may ask which table.
+//!
+//! | name | addresses |
+//! |---|---|
+//! | a container's name, its short id, its hostname | the container's, on that Network |
+//! | an alias, its Group in `vip` mode | the Group's VIP |
+//! | an alias, its Group in `dnsrr` mode | those of the Members that take new Connections |
+//! | `tasks.<alias>` | those of all Members |
+//!
+//! Any of them may be followed by `.` and the Network's name. The first part is compared without
+//! regard to case, the Network's name exactly. Of a container's Networks the first that knows the
+//! name answers, alone.
+//!
+//! A word that several containers bear as name, short id or hostname has all their addresses. If it
+//! is the alias of a `vip` Group too, and one of those containers is no Member, the VIP would hide
+//! that container: such a word has the addresses of everybody who bears it, as under Docker.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::{
+    Attachment, Container, ContainerId, EndpointMode, Group, Member, MemberState, Network,
+    NetworkId, Observed,
+};
+
+/// All answers at one moment.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// Seconds that clients may keep an answer.
+    ttl: u32,
+    tables: Vec<Table>,
+    /// By the cookie of the asker's network namespace.
+    askers: HashMap<u64, Asker>,
+}
+
+/// The addresses of one name. In a family without any, the answer is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub v4: Vec<Ipv4Addr>,
+    pub v6: Vec<Ipv6Addr>,
+}
+
+/// Who is asked about names that no table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstreams {
+    /// The host's name servers, from the host's namespace.
+    Host,
+    /// The container's own (`--dns`), from the container's namespace.
+    Own(Vec<IpAddr>),
+    /// Nobody: the container has internal Networks only.
+    Nobody,
+}
+
+/// What one namespace may ask.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    records: &'a Records,
+    asker: &'a Asker,
+}
+
+#[derive(Debug)]
+struct Asker {
+    /// Indexes into `tables`, in the order in which they are asked.
+    tables: Vec<usize>,
+    upstreams: Upstreams,
+}
+
+/// One Network's names.
+#[derive(Debug, Default)]
+struct Table {
+    network: String,
+    /// By lower-case name.
+    names: HashMap<String, Known>,
+    /// The name that an address is given by PTR, without the Network's.
+    owners: HashMap<IpAddr, String>,
+}
+
+/// Everybody who bears one word as container name, short id or hostname.
+#[derive(Default)]
+struct Bearers<'a> {
+    known: Known,
+    containers: Vec<&'a ContainerId>,
+}
+
+impl Records {
+    /// The answers that follow from what is observed and from the Groups made of it. `ttl` is in
+    /// seconds.
+    pub fn build(observed: &Observed, groups: &[Group], ttl: u32) -> Self {
+        let mut attached: BTreeMap<&NetworkId, Vec<(&Container, &Attachment)>> = BTreeMap::new();
+        for container in &observed.containers {
+            for attachment in &container.attachments {
+                let of_network = attached.entry(&attachment.network).or_default();
+                of_network.push((container, attachment));
+            }
+        }
+        let mut grouped: BTreeMap<&NetworkId, Vec<&Group>> = BTreeMap::new();
+        for group in groups {
+            grouped.entry(&group.network).or_default().push(group);
+        }
+        let tables = observed.networks.iter().map(|network| {
+            let attached = attached.get(&network.id).map_or(&[][..], Vec::as_slice);
+            let groups = grouped.get(&network.id).map_or(&[][..], Vec::as_slice);
+            Table::build(network, attached, groups)
+        });
+        Self {
+            ttl,
+            tables: tables.collect(),
+            askers: askers(observed),
+        }
+    }
+
+    /// What the namespace with this cookie may ask; `None` if it is not known (yet).
+    pub fn view(&self, cookie: u64) -> Option<View<'_>> {
+        let asker = self.askers.get(&cookie)?;
+        Some(View {
+            records: self,
+            asker,
+        })
+    }
+}
+
+impl<'a> View<'a> {
+    /// The addresses of `name`, given without a trailing dot; `None` if no Network of the asker
+    /// knows it.
+    ///
+    /// For `a.b.c` these are tried in turn: `a.b.c` on every Network of the asker, `a.b` on its
+    /// Network `c`, `a` on its Network `b.c`. Names of containers and Networks may contain dots.
+    pub fn addresses(&self, name: &str) -> Option<&'a Known> {
+        let lower = name.to_ascii_lowercase();
+        if let Some(known) = self.tables().find_map(|table| table.names.get(&lower)) {
+            return Some(known);
+        }
+        name.rmatch_indices('.').find_map(|(dot, _)| {
+            let network = &name[dot + 1..];
+            self.tables()
+                .filter(|table| table.network == network)
+                .find_map(|table| table.names.get(&lower[..dot]))
+        })
+    }
+
+    /// The full name of `address`, such as `web.front`; `None` if it belongs to nobody on the
+    /// asker's Networks.
+    pub fn owner(&self, address: IpAddr) -> Option<String> {
+        self.tables().find_map(|table| {
+            let owner = table.owners.get(&address)?;
+            Some(format!("{owner}.{}", table.network))
+        })
+    }
+
+    /// Who is asked about the rest.
+    pub fn upstreams(&self) -> &'a Upstreams {
+        &self.asker.upstreams
+    }
+
+    /// Seconds that clients may keep an answer.
+    pub fn ttl(&self) -> u32 {
+        self.records.ttl
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &'a Table> + use<'a> {
+        let records = self.records;
+        let order = self.asker.tables.iter();
+        order.filter_map(move |&index| records.tables.get(index))
+    }
+}
+
+impl Known {
+    /// Adds what is new in `other`.
+    fn merge(&mut self, other: &Self) {
+        for &address in &other.v4 {
+            self.add(Some(address), None);
+        }
+        for &address in &other.v6 {
+            self.add(None, Some(address));
+        }
+    }
+
+    fn add(&mut self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
+        self.v4
+            .extend(v4.filter(|address| !self.v4.contains(address)));
+        self.v6
+            .extend(v6.filter(|address| !self.v6.contains(address)));
+    }
+}
+
+impl Table {
+    fn build(network: &Network, attached: &[(&Container, &Attachment)], groups: &[&Group]) -> Self {
+        let mut table = Self {
+            network: network.name.clone(),
+            ..Self::default()
+        };
+        let mut bearers = bearers(attached);
+        for group in groups {
+            let alias = group.alias.to_ascii_lowercase();
+            let known = known_of_group(group, bearers.remove(&alias));
+            table.names.insert(alias, known);
+        }
+        let singles = bearers
+            .into_iter()
+            .map(|(word, bearers)| (word, bearers.known));
+        table.names.extend(singles);
+        // A container or an alias that is really called so comes first.
+        for group in groups {
+            let word = format!("tasks.{}", group.alias.to_ascii_lowercase());
+            let everybody = || known_of_members(group.members.iter());
+            table.names.entry(word).or_insert_with(everybody);
+        }
+        table.owners = owners(attached, groups);
+        table
+    }
+}
+
+/// What an alias stands for, given who bears the same word otherwise.
+fn known_of_group(group: &Group, bearers: Option<Bearers<'_>>) -> Known {
+    let bearers = bearers.unwrap_or_default();
+    let is_member = |id: &ContainerId| group.members.iter().any(|member| member.container == *id);
+    let all_inside = bearers.containers.iter().all(|id| is_member(id));
+    let has_vip = group.vip_v4.is_some() || group.vip_v6.is_some();
+    if group.policy.endpoint_mode == EndpointMode::Vip && has_vip && all_inside {
+        return Known {
+            v4: group.vip_v4.into_iter().collect(),
+            v6: group.vip_v6.into_iter().collect(),
+        };
+    }
+    let mut known = known_of_members(open_members(group));
+    known.merge(&bearers.known);
+    known
+}
+
+fn known_of_members<'a>(members: impl Iterator<Item = &'a Member>) -> Known {
+    let mut known = Known::default();
+    members.for_each(|member| known.add(member.v4, member.v6));
+    known
+}
+
+/// The Members that get new Connections; all of them if none does.
+fn open_members(group: &Group) -> impl Iterator<Item = &Member> {
+    let any = group.active().next().is_some();
+    let all = group.members.iter();
+    all.filter(move |member| !any || member.state == MemberState::Active)
+}
+
+fn bearers<'a>(attached: &[(&'a Container, &'a Attachment)]) -> HashMap<String, Bearers<'a>> {
+    let mut all: HashMap<String, Bearers<'_>> = HashMap::new();
+    for (container, attachment) in attached {
+        let words = [&container.name, container.id.short(), &container.hostname];
+        for word in words.into_iter().filter(|word| !word.is_empty()) {
+            let bearers = all.entry(word.to_ascii_lowercase()).or_default();
+            bearers.known.add(attachment.v4, attachment.v6);
+            bearers.containers.push(&container.id);
+        }
+    }
+    all
+}
+
+fn owners(attached: &[(&Container, &Attachment)], groups: &[&Group]) -> HashMap<IpAddr, String> {
+    let vips = groups.iter().map(|g| (&g.alias, g.vip_v4, g.vip_v6));
+    let containers = attached.iter().map(|(c, a)| (&c.name, a.v4, a.v6));
+    let mut owners = HashMap::new();
+    for (name, v4, v6) in vips.chain(containers) {
+        let addresses = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
+        owners.extend(addresses.map(|address| (address, name.clone())));
+    }
+    owners
+}
+
+fn askers(observed: &Observed) -> HashMap<u64, Asker> {
+    let networks: HashMap<&NetworkId, usize> = observed
+        .networks
+        .iter()
+        .enumerate()
+        .map(|(index, network)| (&network.id, index))
+        .collect();
+    let mut askers = HashMap::new();
+    for container in &observed.containers {
+        let Some(netns) = &container.netns else {
+            continue;
+        };
+        let attached = container.attachments.iter();
+        let tables: Vec<usize> = attached
+            .filter_map(|attachment| networks.get(&attachment.network).copied())
+            .collect();
+        let internal_only = tables
+            .iter()
+            .all(|&index| observed.networks[index].internal);
+        let upstreams = match &container.dns_servers[..] {
+            [] if internal_only => Upstreams::Nobody,
+            [] => Upstreams::Host,
+            own => Upstreams::Own(own.to_vec()),
+        };
+        askers.insert(netns.cookie, Asker { tables, upstreams });
+    }
+    askers
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The DNS server: one thread that answers for every container.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use lb_common::Resolver;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+use super::container::{Asker, Shared, serve};
+use super::counters::{Counters, Counts};
+use super::records::Records;
+use super::takeover::{Sockets, TakeoverError};
+use super::upstream::Upstream;
+use crate::model::Netns;
+
+/// How often the kernel programs are told that somebody answers: five times within
+/// [`Resolver::PATIENCE`].
+const BEAT: Duration = Duration::from_nanos(Resolver::PATIENCE / 5);
+
+/// Open files that 16,384 containers and 8,192 forwarded queries need, with room to spare.
+const FILES: u64 = 65_536;
+
+/// What the server needs from outside.
+pub struct Options {
+    /// The file with the name servers for strangers' names, `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// Called every 200 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
+    pub beat: Box<dyn FnMut() + Send>,
+}
+
+/// A running DNS server. Ends, and closes every socket, when dropped.
+///
+/// Calls may come from any thread; none waits for a query or a name server.
+#[derive(Debug)]
+pub struct Dns {
+    shared: Arc<Shared>,
+    /// By the cookie of the namespace.
+    served: Mutex<BTreeMap<u64, Resolver>>,
+    commands: Option<UnboundedSender<Command>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Serve(Netns, Sockets),
+    /// Says so on the channel when every socket is closed.
+    Release(u64, mpsc::Sender<()>),
+}
+
+impl Dns {
+    /// Starts the thread, with the current thread's network namespace as the host's. Nobody is
+    /// answered before [`Dns::publish`].
+    pub fn start(options: Options) -> io::Result<Self> {
+        let Options { resolv_conf, beat } = options;
+        raise_file_limit();
+        let shared = Arc::new(Shared {
+            records: ArcSwap::default(),
+            upstream: Upstream::new(resolv_conf),
+            counters: Counters::default(),
+        });
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (commands, received) = unbounded_channel();
+        let server = run(received, Arc::clone(&shared), beat);
+        let thread = thread::Builder::new()
+            .name("dns".to_string())
+            .spawn(move || runtime.block_on(server))?;
+        Ok(Self {
+            shared,
+            served: Mutex::default(),
+            commands: Some(commands),
+            thread: Some(thread),
+        })
+    }
+
+    /// Replaces all answers at once.
+    pub fn publish(&self, records: Arc<Records>) {
+        self.shared.records.store(records);
+    }
+
+    /// Listens inside `netns` and says where. Asking again gives the same answer.
+    ///
+    /// Publish records that know the namespace first: until then it gets SERVFAIL for everything.
+    pub fn take_over(&self, netns: &Netns) -> Result<Resolver, TakeoverError> {
+        let mut served = self.served();
+        if let Some(&resolver) = served.get(&netns.cookie) {
+            return Ok(resolver);
+        }
+        let sockets = Sockets::open(netns)?;
+        let resolver = sockets.resolver().map_err(|source| TakeoverError::Open {
+            path: netns.path.clone(),
+            source,
+        })?;
+        self.command(Command::Serve(netns.clone(), sockets))?;
+        served.insert(netns.cookie, resolver);
+        Ok(resolver)
+    }
+
+    /// Closes every socket inside the namespace with this cookie; they are closed on return. Nothing
+    /// happens if it is not served.
+    pub fn release(&self, cookie: u64) {
+        if self.served().remove(&cookie).is_none() {
+            return;
+        }
+        let (done, closed) = mpsc::channel();
+        if self.command(Command::Release(cookie, done)).is_ok() {
+            // Fails only if the thread has ended, which closed everything.
+            let _ = closed.recv();
+        }
+    }
+
+    /// The cookies of the namespaces that are served.
+    pub fn served_namespaces(&self) -> Vec<u64> {
+        self.served().keys().copied().collect()
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.counts()
+    }
+
+    fn served(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Resolver>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self, command: Command) -> Result<(), TakeoverError> {
+        let commands = self.commands.as_ref().ok_or(TakeoverError::Stopped)?;
+        commands.send(command).map_err(|_| TakeoverError::Stopped)
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = f.debug_struct("Options");
+        options
+            .field("resolv_conf", &self.resolv_conf)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes room for the sockets of thousands of containers: two for each, and one for each query that
+/// is forwarded.
+fn raise_file_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    let wanted = hard.max(FILES);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(soft, %error, "cannot raise the limit of open files");
+    }
+}
+
+/// The thread's work: containers come and go until the last [`Dns`] handle is gone.
+async fn run(
+    mut commands: UnboundedReceiver<Command>,
+    shared: Arc<Shared>,
+    mut beat: Box<dyn FnMut() + Send>,
+) {
+    let mut served: BTreeMap<u64, JoinHandle<()>> = BTreeMap::new();
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beats.tick() => beat(),
+            command = commands.recv() => match command {
+                Some(Command::Serve(netns, sockets)) => {
+                    let cookie = netns.cookie;
+                    let asker = Asker::new(netns, Arc::clone(&shared));
+                    served.insert(cookie, tokio::spawn(answer(sockets, asker)));
+                }
+                Some(Command::Release(cookie, done)) => {
+                    if let Some(task) = served.remove(&cookie) {
+                        close(task).await;
+                    }
+                    // Nobody may wait any more.
+                    let _ = done.send(());
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+async fn answer(sockets: Sockets, asker: Asker) {
+    if let Err(error) = serve(sockets, asker).await {
+        warn!(%error, "stopped answering DNS queries of a container");
+    }
+}
+
+/// Drops a container's future, and with it its sockets, before returning.
+async fn close(task: JoinHandle<()>) {
+    task.abort();
+    // It ends as cancelled, which is what was asked for.
+    let _ = task.await;
+}
+
+#[cfg(test)]
+mod tests;
