@@ -14,6 +14,15 @@ macro_rules! reasons {
             /// Every Reason, in the order of the counters.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
+            /// The Reason with this number; unknown numbers are [`Reason::Malformed`].
+            ///
+            /// A chain of comparisons with constants, so that the kernel needs no table for it.
+            #[inline(always)]
+            pub const fn from_index(index: u32) -> Self {
+                $(if index == Self::$variant as u32 { return Self::$variant; })+
+                Self::Malformed
+            }
+
             /// The name in tables and metrics.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }

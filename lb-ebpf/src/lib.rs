@@ -1,2 +1,46 @@
-//! lb-ebpf
-#![no_std]
+//! The datapath as a library: what happens to a packet, decided over [`Tables`] and carried out on a
+//! [`Frame`].
+//!
+//! The kernel programs in `kernel/` hand in the BPF maps and the socket buffer; tests and
+//! `veer explain` hand in memory. Both run this code.
+//!
+//! [`endpoint_in`] is the table of contents: parse, anti-spoofing, neighbours, VIPs, replies.
+//!
+//! # Why
+//! A packet path that only the verifier has ever read cannot be tested, and one that was written
+//! twice is wrong once. Functions marked `inline(never)` become BPF functions of their own, which
+//! keeps the hot path short and the 512 bytes of stack sufficient; they return one word
+//! ([`Outcome`]), because BPF functions cannot return more.
+#![cfg_attr(not(any(feature = "native", test)), no_std)]
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod collect;
+mod deliver;
+mod endpoint_in;
+mod forward;
+mod fragment;
+mod frame;
+mod headers;
+mod icmp_error;
+#[cfg(any(feature = "native", test))]
+pub mod native;
+mod neighbour;
+mod open;
+mod outcome;
+mod packet;
+mod refuse;
+mod reply;
+mod select;
+mod spoof;
+mod tables;
+mod track;
+
+pub use checksum::Delta;
+pub use collect::{CollectRequest, collect};
+pub use endpoint_in::endpoint_in;
+pub use frame::{Checksum, Frame};
+pub use outcome::{Outcome, Verdict};
+pub use packet::{Fragment, Kind, Packet};
+pub use select::{choose, flow_hash};
+pub use tables::{Amend, Full, Insert, Store, Tables, Work};

@@ -1,0 +1,152 @@
+//! Rewriting a packet as its Connection entry says, and handing it on.
+
+use lb_common::{Addr, Connection, Mac, Port, Reason};
+
+use crate::checksum::Delta;
+use crate::fragment;
+use crate::frame::{Checksum, Frame};
+use crate::headers::{ETHERNET, ICMPV6, Icmp, Ipv4, Ipv6, TCP, Tcp, UDP, Udp};
+use crate::outcome::Outcome;
+use crate::packet::{Fragment, Kind, Packet};
+use crate::tables::{Tables, Work};
+use crate::track;
+
+/// Sends the packet on as `work.this` says: track, rewrite, count. The caller has made sure that the
+/// entry's target still is what it was.
+#[inline(always)]
+pub fn deliver(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    work: &mut Work,
+    reason: Reason,
+) -> Result<Outcome, Reason> {
+    track::track(tables, work);
+    if work.packet.fragment() == Fragment::First {
+        fragment::learn(tables, &work.packet, work.now);
+    }
+    let target = tables
+        .endpoint(work.this.target)
+        .ok_or(Reason::BackendGone)?;
+    tables.count_packet(work.this.backend, frame.len());
+    rewrite(frame, &work.packet, &work.this, target.mac)?;
+    Ok(Outcome::deliver(target.ifindex, reason))
+}
+
+/// Gives the packet the addresses and ports of `entry`, and its receiver's MAC address.
+#[inline(always)]
+pub fn rewrite(
+    frame: &mut impl Frame,
+    packet: &Packet,
+    entry: &Connection,
+    mac: Mac,
+) -> Result<(), Reason> {
+    let flow = &packet.flow;
+    frame.store(0, &mac)?;
+    frame.address_to_host()?;
+    let mut addresses = Delta::ZERO;
+    if entry.source != flow.source {
+        addresses = put_address(
+            frame,
+            packet,
+            Side::Source,
+            flow.source,
+            entry.source,
+            addresses,
+        )?;
+    }
+    if entry.destination != flow.destination {
+        let (old, new) = (flow.destination, entry.destination);
+        addresses = put_address(frame, packet, Side::Destination, old, new, addresses)?;
+    }
+    if packet.is_v4() {
+        frame.patch_l3(ETHERNET + Ipv4::CHECKSUM, addresses.fold())?;
+    }
+    if packet.fragment() == Fragment::Later {
+        return Ok(());
+    }
+    let Some(checksum) = checksum_offset(packet) else {
+        return Ok(());
+    };
+    let is_udp = packet.kind() == Kind::Udp;
+    // ICMP has no pseudo header (RFC 792), ICMPv6 has (RFC 4443 §2.3).
+    if !(packet.is_v4() && is_echo(packet)) {
+        frame.patch_l4(checksum, addresses.fold(), Checksum::Pseudo, is_udp)?;
+    }
+    put_ports(frame, packet, entry, checksum)
+}
+
+enum Side {
+    Source,
+    Destination,
+}
+
+#[inline(always)]
+fn put_address(
+    frame: &mut impl Frame,
+    packet: &Packet,
+    side: Side,
+    old: Addr,
+    new: Addr,
+    delta: Delta,
+) -> Result<Delta, Reason> {
+    if packet.is_v4() {
+        let offset = match side {
+            Side::Source => Ipv4::SOURCE,
+            Side::Destination => Ipv4::DESTINATION,
+        };
+        frame.store(ETHERNET + offset, &new.v4_word())?;
+        return Ok(delta.word(old.v4_word(), new.v4_word()));
+    }
+    let offset = match side {
+        Side::Source => Ipv6::SOURCE,
+        Side::Destination => Ipv6::DESTINATION,
+    };
+    frame.store(ETHERNET + offset, &new.words())?;
+    Ok(delta.words(old.words(), new.words()))
+}
+
+#[inline(always)]
+fn put_ports(
+    frame: &mut impl Frame,
+    packet: &Packet,
+    entry: &Connection,
+    checksum: u32,
+) -> Result<(), Reason> {
+    let flow = &packet.flow;
+    if entry.source_port == flow.source_port && entry.destination_port == flow.destination_port {
+        return Ok(());
+    }
+    let delta = Delta::ZERO
+        .half(flow.source_port.wire(), entry.source_port.wire())
+        .half(flow.destination_port.wire(), entry.destination_port.wire());
+    if is_echo(packet) {
+        // One of the two is the identifier, the other is zero before and after.
+        let id = entry.source_port.wire() | entry.destination_port.wire();
+        frame.store(packet.l4 + Icmp::ID, &id)?;
+    } else {
+        let ports: [Port; 2] = [entry.source_port, entry.destination_port];
+        frame.store(packet.l4, &ports)?;
+    }
+    frame.patch_l4(
+        checksum,
+        delta.fold(),
+        Checksum::Segment,
+        packet.kind() == Kind::Udp,
+    )
+}
+
+#[inline(always)]
+const fn is_echo(packet: &Packet) -> bool {
+    matches!(packet.kind(), Kind::EchoRequest | Kind::EchoReply)
+}
+
+/// Where the transport checksum is, for what is balanced.
+#[inline(always)]
+pub const fn checksum_offset(packet: &Packet) -> Option<u32> {
+    match packet.flow.protocol {
+        TCP => Some(packet.l4 + Tcp::CHECKSUM),
+        UDP => Some(packet.l4 + Udp::CHECKSUM),
+        crate::headers::ICMP | ICMPV6 => Some(packet.l4 + Icmp::CHECKSUM),
+        _ => None,
+    }
+}

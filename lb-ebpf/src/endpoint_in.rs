@@ -1,0 +1,55 @@
+//! Everything that a container sends: tcx ingress of its host-side veth.
+
+use lb_common::Reason;
+
+use crate::frame::Frame;
+use crate::headers::{ETHERNET, Ethernet, TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
+use crate::outcome::Outcome;
+use crate::packet::{Fragment, Kind};
+use crate::tables::{Tables, Work};
+use crate::{forward, fragment, neighbour, reply, spoof};
+
+/// What happens to a packet that a container sends, done. Counts its Reason.
+#[inline(always)]
+pub fn endpoint_in(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
+    let outcome = Outcome::from(steps(frame, tables, work));
+    tables.count(outcome.reason());
+    outcome
+}
+
+#[inline(always)]
+fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Outcome, Reason> {
+    let veth = tables.veth(frame.ifindex()).ok_or(Reason::UnknownVeth)?;
+    let settings = tables.settings().ok_or(Reason::UnknownVeth)?;
+    let ethernet: Ethernet = frame.load(0).ok_or(Reason::Malformed)?;
+    spoof::check_mac(&ethernet, veth)?;
+
+    match ethernet.ethertype {
+        TYPE_IPV4 | TYPE_IPV6 => {}
+        TYPE_ARP => return neighbour::arp(frame, settings, veth),
+        _ => return Err(Reason::NotIp),
+    }
+    work.packet.parse(frame, ethernet.ethertype, veth.zone)?;
+    spoof::check_source(&work.packet, veth)?;
+    if work.packet.kind() == Kind::Discovery {
+        return Ok(neighbour::discovery(frame, settings, veth, work));
+    }
+
+    let to_vip = settings.is_vip(&work.packet.flow.destination);
+    work.now = frame.now();
+    let is_later = work.packet.fragment() == Fragment::Later;
+    if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
+        return Err(if to_vip {
+            Reason::FragmentUnknown
+        } else {
+            Reason::Direct
+        });
+    }
+    if to_vip {
+        forward::forward(frame, tables, veth, work)
+    } else {
+        reply::reply(frame, tables, veth, work)
+    }
+}
+
+const _: () = assert!(ETHERNET as usize == size_of::<Ethernet>());

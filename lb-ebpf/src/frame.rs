@@ -1,0 +1,62 @@
+//! The bytes of one packet, wherever they are.
+
+use bytemuck::Pod;
+use lb_common::Reason;
+
+/// How a transport checksum takes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The change is in the pseudo header: addresses.
+    Pseudo,
+    /// The change is in the segment: ports, identifiers.
+    Segment,
+}
+
+/// One packet, from the Ethernet header on. Offsets and lengths in bytes.
+///
+/// Writing fails with [`Reason::RewriteFailed`] where the bytes do not exist or the kernel cannot
+/// make them writable.
+pub trait Frame {
+    /// Interface that the packet arrived on.
+    fn ifindex(&self) -> u32;
+
+    /// Nanoseconds since boot.
+    fn now(&self) -> u64;
+
+    /// Length of the whole frame.
+    fn len(&self) -> u32;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads a header, `None` if the frame ends before.
+    fn load<T: Pod>(&self, offset: u32) -> Option<T>;
+
+    /// Writes a header or field. Checksums are not touched.
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
+
+    /// Applies a folded [`crate::Delta`] to the IPv4 header checksum at `offset`.
+    fn patch_l3(&mut self, offset: u32, delta: u32) -> Result<(), Reason>;
+
+    /// Applies a folded [`crate::Delta`] to the transport checksum at `offset`. The field may hold
+    /// the sum of the pseudo header alone (checksum offload); the implementation knows. With `udp`,
+    /// zero means "no checksum" and stays (RFC 768).
+    fn patch_l4(
+        &mut self,
+        offset: u32,
+        delta: u32,
+        kind: Checksum,
+        udp: bool,
+    ) -> Result<(), Reason>;
+
+    /// Cuts the frame or extends it with undefined bytes.
+    fn resize(&mut self, len: u32) -> Result<(), Reason>;
+
+    /// Marks the packet as being for its receiver, whatever MAC address it had.
+    ///
+    /// Before kernel 6.15 `bpf_redirect_peer` kept the mark that the host-side veth had given, and
+    /// `ip_rcv` drops what is marked as another host's.
+    fn address_to_host(&mut self) -> Result<(), Reason>;
+}

@@ -1,0 +1,249 @@
+//! ICMP errors: the packet that is complained about was rewritten, so the complaint must be, too.
+//!
+//! The quoted packet went in one direction of a Connection; the entry of the other direction says
+//! what its addresses were before. Eight bytes of the quoted transport header suffice (RFC 792).
+//! Every changed word moves the ICMP checksum; quoted checksums are corrected where they are
+//! quoted (RFC 5508 §4.2).
+
+use lb_common::{Addr, FlowKey, Port, Reason, Veth};
+
+use crate::checksum::Delta;
+use crate::forward::is_target_up;
+use crate::frame::{Checksum, Frame};
+use crate::headers::{ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
+use crate::outcome::Outcome;
+use crate::packet::{Fragment, Kind, icmp_kind};
+use crate::tables::{Store, Tables, Work};
+
+/// Translates an ICMP error that belongs to a Connection and delivers it; others are left alone, or
+/// dropped if they are for a VIP.
+#[inline(never)]
+pub fn translate(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    veth: &Veth,
+    work: &mut Work,
+) -> Outcome {
+    translated(frame, tables, veth, work).into()
+}
+
+#[inline(always)]
+fn translated(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    veth: &Veth,
+    work: &mut Work,
+) -> Result<Outcome, Reason> {
+    let settings = tables.settings().ok_or(Reason::Direct)?;
+    let is_vip = settings.is_vip(&work.packet.flow.destination);
+    let stranger = if is_vip {
+        Reason::IcmpErrorUnknown
+    } else {
+        Reason::Direct
+    };
+    if work.packet.fragment() != Fragment::Whole {
+        return Err(stranger);
+    }
+    let at = work.packet.l4 + Icmp::LENGTH;
+    let quoted = Quoted::parse(frame, at, work.packet.is_v4(), veth.zone).ok_or(stranger)?;
+    work.reverse = quoted.flow.reversed();
+    let is_known = tables.find(Store::Connections, &work.reverse, &mut work.this)
+        || tables.find(Store::HalfOpen, &work.reverse, &mut work.this);
+    if !is_known {
+        return Err(stranger);
+    }
+    if !is_target_up(tables, &work.this) {
+        return Err(Reason::IcmpErrorUnknown);
+    }
+    let target = tables
+        .endpoint(work.this.target)
+        .ok_or(Reason::IcmpErrorUnknown)?;
+    let inner = rewrite_quoted(frame, &quoted, work)?;
+    rewrite_outer(frame, &quoted, work, inner)?;
+    frame.store(0, &target.mac)?;
+    frame.address_to_host()?;
+    Ok(Outcome::deliver(
+        target.ifindex,
+        Reason::IcmpErrorTranslated,
+    ))
+}
+
+/// The packet that the error is about, as its sender's neighbour saw it.
+struct Quoted {
+    flow: FlowKey,
+    /// Offset of its network header.
+    l3: u32,
+    /// Offset of its transport header.
+    l4: u32,
+    is_v4: bool,
+    is_echo: bool,
+}
+
+impl Quoted {
+    #[inline(always)]
+    fn parse(frame: &impl Frame, l3: u32, is_v4: bool, zone: u16) -> Option<Self> {
+        let (source, destination, protocol, l4) = if is_v4 {
+            let ip: Ipv4 = frame.load(l3)?;
+            let is_later = ip.fragment & Ipv4::FRAGMENT_OFFSET != 0;
+            if is_later || ip.header_length() < Ipv4::LENGTH {
+                return None;
+            }
+            let source = Addr::from_v4_word(ip.source);
+            let destination = Addr::from_v4_word(ip.destination);
+            (source, destination, ip.protocol, l3 + ip.header_length())
+        } else {
+            let ip: Ipv6 = frame.load(l3)?;
+            let (protocol, l4) = Self::after_fragment(frame, ip.next_header, l3 + Ipv6::LENGTH)?;
+            (
+                Addr::from_words(ip.source),
+                Addr::from_words(ip.destination),
+                protocol,
+                l4,
+            )
+        };
+        let first: [u16; 4] = frame.load(l4)?;
+        let mut flow = FlowKey {
+            source,
+            destination,
+            zone,
+            protocol,
+            ..FlowKey::default()
+        };
+        let mut is_echo = false;
+        match protocol {
+            TCP | UDP => {
+                flow.source_port = Port::from_wire(first[0]);
+                flow.destination_port = Port::from_wire(first[1]);
+            }
+            ICMP | ICMPV6 => {
+                is_echo = true;
+                let version = if is_v4 { 4 } else { 6 };
+                match icmp_kind(version, first[0].to_ne_bytes()[0]) {
+                    Kind::EchoRequest => flow.source_port = Port::from_wire(first[2]),
+                    Kind::EchoReply => flow.destination_port = Port::from_wire(first[2]),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+        Some(Self {
+            flow,
+            l3,
+            l4,
+            is_v4,
+            is_echo,
+        })
+    }
+
+    /// Skips a fragment header, if it is the first fragment's.
+    #[inline(always)]
+    fn after_fragment(frame: &impl Frame, next: u8, l4: u32) -> Option<(u8, u32)> {
+        if next != Ipv6::FRAGMENT {
+            return Some((next, l4));
+        }
+        let header: Ipv6Fragment = frame.load(l4)?;
+        let is_later = u16::from_be(header.offset_more) & 0xfff8 != 0;
+        (!is_later).then_some((header.next_header, l4 + 8))
+    }
+}
+
+/// Gives the quoted packet the addresses and ports that its sender used. Returns what that does to
+/// the ICMP checksum.
+#[inline(always)]
+fn rewrite_quoted(frame: &mut impl Frame, quoted: &Quoted, work: &Work) -> Result<Delta, Reason> {
+    let entry = &work.this;
+    let (source, destination) = (entry.destination, entry.source);
+    let flow = &quoted.flow;
+    let addresses = if quoted.is_v4 {
+        let words = [source.v4_word(), destination.v4_word()];
+        frame.store(quoted.l3 + Ipv4::SOURCE, &words)?;
+        Delta::ZERO
+            .word(flow.source.v4_word(), source.v4_word())
+            .word(flow.destination.v4_word(), destination.v4_word())
+    } else {
+        frame.store(quoted.l3 + Ipv6::SOURCE, &source.words())?;
+        frame.store(quoted.l3 + Ipv6::DESTINATION, &destination.words())?;
+        Delta::ZERO
+            .words(flow.source.words(), source.words())
+            .words(flow.destination.words(), destination.words())
+    };
+    let mut total = addresses;
+    if quoted.is_v4 {
+        total = fix_checksum(frame, quoted.l3 + Ipv4::CHECKSUM, addresses, total)?;
+    }
+    let ports = Delta::ZERO
+        .half(flow.source_port.wire(), entry.destination_port.wire())
+        .half(flow.destination_port.wire(), entry.source_port.wire());
+    if quoted.is_echo {
+        let id = entry.source_port.wire() | entry.destination_port.wire();
+        frame.store(quoted.l4 + Icmp::ID, &id)?;
+    } else {
+        frame.store(quoted.l4, &[entry.destination_port, entry.source_port])?;
+    }
+    total = total.half(flow.source_port.wire(), entry.destination_port.wire());
+    total = total.half(flow.destination_port.wire(), entry.source_port.wire());
+    let covered = if quoted.is_v4 && quoted.is_echo {
+        ports
+    } else {
+        ports.and(addresses)
+    };
+    let checksum = quoted.l4
+        + match flow.protocol {
+            TCP => Tcp::CHECKSUM,
+            UDP => Udp::CHECKSUM,
+            _ => Icmp::CHECKSUM,
+        };
+    fix_checksum(frame, checksum, covered, total)
+}
+
+/// Corrects a quoted checksum, if it is quoted and there is one (in UDP, zero means none).
+#[inline(always)]
+fn fix_checksum(
+    frame: &mut impl Frame,
+    offset: u32,
+    change: Delta,
+    total: Delta,
+) -> Result<Delta, Reason> {
+    let Some(old) = frame.load::<u16>(offset) else {
+        return Ok(total);
+    };
+    if old == 0 {
+        return Ok(total);
+    }
+    let new = change.applied_to(old);
+    frame.store(offset, &new)?;
+    Ok(total.half(old, new))
+}
+
+/// Sends the error itself to whoever sent the quoted packet, from the VIP if the Backend wrote it.
+#[inline(always)]
+fn rewrite_outer(
+    frame: &mut impl Frame,
+    quoted: &Quoted,
+    work: &Work,
+    inner: Delta,
+) -> Result<(), Reason> {
+    let flow = &work.packet.flow;
+    let entry = &work.this;
+    let source = if flow.source == quoted.flow.destination {
+        entry.source
+    } else {
+        flow.source
+    };
+    let checksum = work.packet.l4 + Icmp::CHECKSUM;
+    frame.patch_l4(checksum, inner.fold(), Checksum::Segment, false)?;
+    if quoted.is_v4 {
+        let words = [source.v4_word(), entry.destination.v4_word()];
+        frame.store(ETHERNET + Ipv4::SOURCE, &words)?;
+        let delta = Delta::ZERO
+            .word(flow.source.v4_word(), source.v4_word())
+            .word(flow.destination.v4_word(), entry.destination.v4_word());
+        return frame.patch_l3(ETHERNET + Ipv4::CHECKSUM, delta.fold());
+    }
+    frame.store(ETHERNET + Ipv6::SOURCE, &source.words())?;
+    frame.store(ETHERNET + Ipv6::DESTINATION, &entry.destination.words())?;
+    let delta = Delta::ZERO
+        .words(flow.source.words(), source.words())
+        .words(flow.destination.words(), entry.destination.words());
+    frame.patch_l4(checksum, delta.fold(), Checksum::Pseudo, false)
+}

@@ -1,0 +1,291 @@
+//! Frames and tables in memory: the datapath outside the kernel, for tests and `veer explain`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use bytemuck::Pod;
+use lb_common::{
+    Affinity, AffinityKey, BackendCounters, Bucket, Connection, Endpoint, EndpointId, Event,
+    FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Limit, Reason,
+    Settings, Slot, Veth,
+};
+
+use crate::checksum::Delta;
+use crate::frame::{Checksum, Frame};
+use crate::tables::{Amend, Full, Insert, Store, Tables};
+
+/// A packet in memory, its checksums complete.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub bytes: Vec<u8>,
+    pub ifindex: u32,
+    /// Nanoseconds since boot.
+    pub now: u64,
+}
+
+impl Buffer {
+    fn range(&mut self, offset: u32, length: usize) -> Result<&mut [u8], Reason> {
+        let start = offset as usize;
+        self.bytes
+            .get_mut(start..start + length)
+            .ok_or(Reason::RewriteFailed)
+    }
+}
+
+impl Frame for Buffer {
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn len(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        let start = offset as usize;
+        let bytes = self.bytes.get(start..start + size_of::<T>())?;
+        Some(bytemuck::pod_read_unaligned(bytes))
+    }
+
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        self.range(offset, size_of::<T>())?
+            .copy_from_slice(bytemuck::bytes_of(value));
+        Ok(())
+    }
+
+    fn patch_l3(&mut self, offset: u32, delta: u32) -> Result<(), Reason> {
+        let check: u16 = self.load(offset).ok_or(Reason::RewriteFailed)?;
+        self.store(offset, &Delta::ZERO.plus(delta).applied_to(check))
+    }
+
+    fn patch_l4(
+        &mut self,
+        offset: u32,
+        delta: u32,
+        _kind: Checksum,
+        udp: bool,
+    ) -> Result<(), Reason> {
+        let check: u16 = self.load(offset).ok_or(Reason::RewriteFailed)?;
+        if udp && check == 0 {
+            return Ok(());
+        }
+        let new = Delta::ZERO.plus(delta).applied_to(check);
+        self.store(offset, &if udp && new == 0 { u16::MAX } else { new })
+    }
+
+    fn resize(&mut self, len: u32) -> Result<(), Reason> {
+        self.bytes.resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn address_to_host(&mut self) -> Result<(), Reason> {
+        Ok(())
+    }
+}
+
+/// All tables of a datapath in memory. Fill the public fields, run packets, look at what changed.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub settings: Settings,
+    pub veths: HashMap<u32, Veth>,
+    pub endpoints: HashMap<EndpointId, Endpoint>,
+    pub frontends: HashMap<FrontendKey, Frontend>,
+    pub slots: HashMap<u32, Slot>,
+    pub connections: RefCell<HashMap<FlowKey, Connection>>,
+    pub half_open: RefCell<HashMap<FlowKey, Connection>>,
+    /// Most entries in `connections`; `None`: no limit.
+    pub capacity: Option<usize>,
+    pub turns: RefCell<HashMap<u32, u64>>,
+    pub loads: RefCell<HashMap<EndpointId, u64>>,
+    pub affinity: RefCell<HashMap<AffinityKey, Affinity>>,
+    pub fragments: RefCell<HashMap<FragmentKey, FragmentPorts>>,
+    pub reasons: RefCell<HashMap<Reason, u64>>,
+    pub frontend_counters: RefCell<HashMap<u32, FrontendCounters>>,
+    pub backend_counters: RefCell<HashMap<EndpointId, BackendCounters>>,
+    pub limits: RefCell<[Bucket; Limit::COUNT as usize]>,
+    pub events: RefCell<Vec<Event>>,
+    /// State of the pseudo-random numbers.
+    pub seed: Cell<u32>,
+}
+
+impl Memory {
+    fn store(&self, store: Store) -> &RefCell<HashMap<FlowKey, Connection>> {
+        match store {
+            Store::Connections => &self.connections,
+            Store::HalfOpen => &self.half_open,
+        }
+    }
+
+    /// How often `reason` was counted.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons.borrow().get(&reason).copied().unwrap_or(0)
+    }
+}
+
+fn get<K: Hash + Eq, V: Copy>(map: &RefCell<HashMap<K, V>>, key: &K) -> Option<V> {
+    map.borrow().get(key).copied()
+}
+
+fn change<K: Hash + Eq + Copy, V: Default>(
+    map: &RefCell<HashMap<K, V>>,
+    key: K,
+    f: impl FnOnce(&mut V),
+) {
+    f(map.borrow_mut().entry(key).or_default());
+}
+
+impl Tables for Memory {
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    fn veth(&self, ifindex: u32) -> Option<&Veth> {
+        self.veths.get(&ifindex)
+    }
+
+    fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.endpoints.get(&id)
+    }
+
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        self.frontends.get(key).copied()
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.get(&index).copied()
+    }
+
+    fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool {
+        let Some(entry) = get(self.store(store), key) else {
+            return false;
+        };
+        *into = entry;
+        true
+    }
+
+    fn has(&self, store: Store, key: &FlowKey) -> bool {
+        self.store(store).borrow().contains_key(key)
+    }
+
+    fn insert(
+        &self,
+        store: Store,
+        key: &FlowKey,
+        value: &Connection,
+        how: Insert,
+    ) -> Result<(), Full> {
+        let mut map = self.store(store).borrow_mut();
+        let exists = map.contains_key(key);
+        let is_full = store == Store::Connections
+            && !exists
+            && self.capacity.is_some_and(|capacity| map.len() >= capacity);
+        if is_full || (exists && how == Insert::New) {
+            return Err(Full);
+        }
+        map.insert(*key, *value);
+        Ok(())
+    }
+
+    fn amend(&self, store: Store, key: &FlowKey, amend: &Amend) {
+        if let Some(entry) = self.store(store).borrow_mut().get_mut(key) {
+            amend.apply(entry);
+        }
+    }
+
+    fn remove(&self, store: Store, key: &FlowKey) -> bool {
+        self.store(store).borrow_mut().remove(key).is_some()
+    }
+
+    fn take_turn(&self, frontend: u32) -> u64 {
+        let mut turn = 0;
+        change(&self.turns, frontend, |next| {
+            turn = *next;
+            *next += 1;
+        });
+        turn
+    }
+
+    /// A linear congruential generator (Numerical Recipes §7.1), its high bits.
+    fn random(&self) -> u32 {
+        self.seed.set(
+            self.seed
+                .get()
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223),
+        );
+        self.seed.get() >> 8
+    }
+
+    fn load(&self, endpoint: EndpointId) -> u64 {
+        get(&self.loads, &endpoint).unwrap_or(0)
+    }
+
+    fn add_load(&self, endpoint: EndpointId, opened: bool) {
+        change(&self.loads, endpoint, |load: &mut u64| {
+            *load = if opened {
+                *load + 1
+            } else {
+                load.saturating_sub(1)
+            };
+        });
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        get(&self.affinity, key)
+    }
+
+    fn set_affinity(&self, key: &AffinityKey, value: &Affinity) {
+        self.affinity.borrow_mut().insert(*key, *value);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        get(&self.fragments, key)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, value: &FragmentPorts) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+
+    fn allows(&self, limit: Limit, now: u64) -> bool {
+        let rate = match limit {
+            Limit::Refusals => self.settings.refusals,
+            Limit::Events => self.settings.events,
+        };
+        self.limits.borrow_mut()[limit as usize].take(rate, now)
+    }
+
+    fn count(&self, reason: Reason) {
+        change(&self.reasons, reason, |count| *count += 1);
+    }
+
+    fn count_opened(&self, frontend: u32, backend: EndpointId) {
+        change(&self.frontend_counters, frontend, |counters| {
+            counters.connections += 1
+        });
+        change(&self.backend_counters, backend, |counters| {
+            counters.connections += 1
+        });
+    }
+
+    fn count_refused(&self, frontend: u32) {
+        change(&self.frontend_counters, frontend, |counters| {
+            counters.refused += 1
+        });
+    }
+
+    fn count_packet(&self, backend: EndpointId, bytes: u32) {
+        change(&self.backend_counters, backend, |counters| {
+            counters.packets += 1;
+            counters.bytes += u64::from(bytes);
+        });
+    }
+
+    fn emit(&self, event: &Event) {
+        self.events.borrow_mut().push(*event);
+    }
+}

@@ -1,0 +1,122 @@
+//! What the decisions read and write: BPF maps in the kernel, memory elsewhere.
+
+use bytemuck::{Pod, Zeroable};
+use lb_common::{
+    Affinity, AffinityKey, Connection, Endpoint, EndpointId, Event, FlowKey, FragmentKey,
+    FragmentPorts, Frontend, FrontendKey, Limit, Reason, Settings, Slot, Veth,
+};
+
+use crate::packet::Packet;
+
+/// Which of the two Connection maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Established Connections. Nothing is ever evicted from it.
+    Connections,
+    /// Everything else. The least recently used make room.
+    HalfOpen,
+}
+
+/// Whether an existing entry may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// Fail if there is one.
+    New,
+    /// Replace it.
+    Any,
+}
+
+/// No room, or an entry where none may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A change of one Connection entry, made in place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Amend {
+    /// Bits of [`lb_common::ConnectionFlags`] to set.
+    pub set: u32,
+    /// Bits to clear.
+    pub clear: u32,
+    /// Seconds; 0: as it is.
+    pub timeout: u32,
+    /// Nanoseconds since boot.
+    pub last_seen: u64,
+}
+
+impl Amend {
+    /// Makes the change.
+    #[inline(always)]
+    pub fn apply(&self, entry: &mut Connection) {
+        entry.flags = (entry.flags | self.set) & !self.clear;
+        if self.timeout != 0 {
+            entry.timeout = self.timeout;
+        }
+        if self.last_seen != 0 {
+            entry.last_seen = self.last_seen;
+        }
+    }
+}
+
+/// The tables of one datapath. Values that change under the reader's hands come as copies.
+pub trait Tables {
+    fn settings(&self) -> Option<&Settings>;
+    fn veth(&self, ifindex: u32) -> Option<&Veth>;
+    fn endpoint(&self, id: EndpointId) -> Option<&Endpoint>;
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend>;
+    fn slot(&self, index: u32) -> Option<Slot>;
+
+    /// Looks a Connection entry up and copies it to `into`.
+    fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool;
+    /// Whether there is an entry.
+    fn has(&self, store: Store, key: &FlowKey) -> bool;
+    fn insert(
+        &self,
+        store: Store,
+        key: &FlowKey,
+        value: &Connection,
+        how: Insert,
+    ) -> Result<(), Full>;
+    /// Changes an entry in place, if there is one.
+    fn amend(&self, store: Store, key: &FlowKey, amend: &Amend);
+    /// Deletes an entry; whether there was one.
+    fn remove(&self, store: Store, key: &FlowKey) -> bool;
+
+    /// The next turn of a Frontend: 0, 1, 2 … in the order of calls, over all CPUs.
+    fn take_turn(&self, frontend: u32) -> u64;
+    fn random(&self) -> u32;
+    /// Established Connections of a Backend.
+    fn load(&self, endpoint: EndpointId) -> u64;
+    /// One established Connection more or less.
+    fn add_load(&self, endpoint: EndpointId, opened: bool);
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    fn set_affinity(&self, key: &AffinityKey, value: &Affinity);
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    fn set_fragment(&self, key: &FragmentKey, value: &FragmentPorts);
+
+    /// Takes a token. `now` in nanoseconds since boot.
+    fn allows(&self, limit: Limit, now: u64) -> bool;
+    fn count(&self, reason: Reason);
+    /// One Connection opened at a Frontend, on a Backend.
+    fn count_opened(&self, frontend: u32, backend: EndpointId);
+    fn count_refused(&self, frontend: u32);
+    /// One packet of `bytes` to or from a Backend.
+    fn count_packet(&self, backend: EndpointId, bytes: u32);
+    /// Hands an event to userspace, if there is room.
+    fn emit(&self, event: &Event);
+}
+
+/// Room for what a packet needs and the stack has not: per CPU in the kernel.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Work {
+    pub packet: Packet,
+    /// Key of the other direction.
+    pub reverse: FlowKey,
+    /// The entry that was found, or is being made, for this direction.
+    pub this: Connection,
+    /// The entry of the other direction.
+    pub other: Connection,
+    pub event: Event,
+    /// Nanoseconds since boot.
+    pub now: u64,
+}

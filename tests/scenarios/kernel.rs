@@ -1,0 +1,245 @@
+//! The engine in the kernel: the real object through BPF_PROG_TEST_RUN.
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use bytemuck::{Pod, bytes_of, pod_read_unaligned};
+use lb_common::{
+    Connection, Endpoint, FlowKey, Frontend, FrontendKey, Limit, Reason, Settings, Slot, Veth,
+};
+use lb_ebpf::{CollectRequest, Verdict};
+
+use crate::engine::{Engine, Ran};
+use crate::world::World;
+
+/// BPF_PROG_TEST_RUN gives packets to the loopback interface.
+const LOOPBACK: u32 = 1;
+
+/// The ids that the world's Endpoints and Frontends have are below this.
+const LOW_IDS: u32 = 256;
+
+pub struct InKernel {
+    ebpf: Ebpf,
+    world: Option<World>,
+}
+
+/// Loads the object with maps of its own.
+pub fn start() -> InKernel {
+    let mut loader = EbpfLoader::new();
+    for (name, size) in [
+        ("CONNECTIONS", 4_096),
+        ("HALF_OPEN", 4_096),
+        ("SLOTS", 65_536),
+    ] {
+        loader.map_max_entries(name, size);
+    }
+    let object = veer_tests::object::bytes();
+    let mut ebpf = loader
+        .load(&object)
+        .expect("load the object: root, and kernel 6.1 or later");
+    for name in ["endpoint_in", "collect"] {
+        program(&mut ebpf, name)
+            .load()
+            .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
+    }
+    InKernel { ebpf, world: None }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    ebpf.program_mut(name)
+        .expect("a program of the object")
+        .try_into()
+        .expect("a classifier")
+}
+
+impl InKernel {
+    fn array<const N: usize>(&mut self, name: &str) -> Array<&mut MapData, [u8; N]> {
+        self.ebpf
+            .map_mut(name)
+            .expect("a map")
+            .try_into()
+            .expect("an array")
+    }
+
+    fn hash<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+    ) -> HashMap<&mut MapData, [u8; K], [u8; V]> {
+        self.ebpf
+            .map_mut(name)
+            .expect("a map")
+            .try_into()
+            .expect("a hash")
+    }
+
+    fn put<K: Pod, V: Pod, const KN: usize, const VN: usize>(
+        &mut self,
+        name: &str,
+        key: K,
+        value: V,
+    ) {
+        let result = self
+            .hash::<KN, VN>(name)
+            .insert(raw::<K, KN>(&key), raw::<V, VN>(&value), 0);
+        result.unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    fn put_at<V: Pod, const N: usize>(&mut self, name: &str, index: u32, value: V) {
+        let result = self.array::<N>(name).set(index, raw::<V, N>(&value), 0);
+        result.unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    fn put_per_cpu<V: aya::Pod>(&mut self, name: &str, index: u32, value: V) {
+        let map = self.ebpf.map_mut(name).expect("a map");
+        let mut map: PerCpuArray<_, V> = map.try_into().expect("a per-CPU array");
+        let cpus = aya::util::nr_cpus().expect("count the CPUs");
+        let values = PerCpuValues::try_from(vec![value; cpus]).expect("a value for each CPU");
+        map.set(index, values, 0)
+            .unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    fn empty<const K: usize, const V: usize>(&mut self, name: &str) {
+        let mut map = self.hash::<K, V>(name);
+        let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            map.remove(&key)
+                .unwrap_or_else(|error| panic!("empty {name}: {error}"));
+        }
+    }
+
+    fn test_run(&mut self, name: &str, input: &[u8]) -> (u32, Vec<u8>) {
+        let mut output = vec![0; input.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(input),
+            data_out: Some(&mut output),
+            ..TestRunOptions::new()
+        };
+        let result = program(&mut self.ebpf, name)
+            .test_run(options)
+            .expect("run the program");
+        let length = result.data_size_out as usize;
+        output.truncate(length);
+        (result.return_value, output)
+    }
+}
+
+fn raw<T: Pod, const N: usize>(value: &T) -> [u8; N] {
+    bytes_of(value).try_into().expect("the type's size")
+}
+
+impl Engine for InKernel {
+    fn reset(&mut self) {
+        self.empty::<40, 80>("CONNECTIONS");
+        self.empty::<40, 80>("HALF_OPEN");
+        self.empty::<20, 24>("AFFINITY");
+        self.empty::<40, 16>("FRAGMENTS");
+        self.empty::<24, 24>("FRONTENDS");
+        for index in 0..LOW_IDS {
+            self.put_at::<u64, 8>("TURNS", index, 0);
+            self.put_at::<u64, 8>("LOADS", index, 0);
+        }
+        for reason in 0..Reason::COUNT {
+            self.put_per_cpu("REASONS", reason, 0_u64);
+        }
+        for limit in 0..Limit::COUNT {
+            self.put_per_cpu("LIMITS", limit, [0_u64; 2]);
+        }
+    }
+
+    fn run(&mut self, ifindex: u32, packet: &[u8]) -> Ran {
+        let veth = self
+            .world
+            .as_ref()
+            .and_then(|world| world.veths.get(&ifindex).copied());
+        match veth {
+            Some(veth) => self.put::<u32, Veth, 4, 72>("VETHS", LOOPBACK, veth),
+            // Removing what is not there is what is wanted.
+            None => drop(self.hash::<4, 72>("VETHS").remove(&LOOPBACK.to_ne_bytes())),
+        }
+        let (returned, packet) = self.test_run("endpoint_in", packet);
+        let verdict = match returned as i32 {
+            -1 => Verdict::Pass,
+            2 => Verdict::Drop,
+            7 => Verdict::Deliver { ifindex: 0 },
+            other => panic!("endpoint_in returned {other}"),
+        };
+        Ran { verdict, packet }
+    }
+
+    fn set(&mut self, world: &World) {
+        self.put_at::<Settings, 104>("SETTINGS", 0, world.settings);
+        for (id, endpoint) in &world.endpoints {
+            self.put_at::<Endpoint, 64>("ENDPOINTS", *id, *endpoint);
+        }
+        for (index, slot) in &world.slots {
+            self.put_at::<Slot, 8>("SLOTS", *index, *slot);
+        }
+        for (key, frontend) in &world.frontends {
+            self.put::<FrontendKey, Frontend, 24, 24>("FRONTENDS", *key, *frontend);
+        }
+        self.world = Some(world.clone());
+    }
+
+    /// Makes every entry older: the kernel's clock cannot be moved. What happened before boot then is
+    /// taken off the timeout.
+    fn age(&mut self, seconds: u64) {
+        for name in ["CONNECTIONS", "HALF_OPEN"] {
+            let entries: Vec<_> = entries_of(&mut self.ebpf, name);
+            for (key, mut entry) in entries {
+                let before_boot = seconds.saturating_sub(entry.last_seen / 1_000_000_000);
+                entry.timeout = entry.timeout.saturating_sub(before_boot as u32);
+                entry.last_seen = entry.last_seen.saturating_sub(seconds * 1_000_000_000);
+                self.put::<FlowKey, Connection, 40, 80>(name, key, entry);
+            }
+        }
+        let affinity: Vec<([u8; 20], [u8; 24])> = self
+            .hash::<20, 24>("AFFINITY")
+            .iter()
+            .filter_map(Result::ok)
+            .collect();
+        for (key, value) in affinity {
+            let mut value: lb_common::Affinity = pod_read_unaligned(&value);
+            value.last_used = value.last_used.saturating_sub(seconds * 1_000_000_000);
+            self.hash::<20, 24>("AFFINITY")
+                .insert(key, raw::<_, 24>(&value), 0)
+                .expect("write");
+        }
+    }
+
+    fn reason(&mut self, reason: Reason) -> u64 {
+        let map = self.ebpf.map_mut("REASONS").expect("a map");
+        let counters: PerCpuArray<_, u64> = map.try_into().expect("a per-CPU array");
+        counters
+            .get(&(reason as u32), 0)
+            .expect("read REASONS")
+            .iter()
+            .sum()
+    }
+
+    fn entries(&mut self) -> Vec<(FlowKey, Connection)> {
+        let mut entries = entries_of(&mut self.ebpf, "CONNECTIONS");
+        entries.extend(entries_of(&mut self.ebpf, "HALF_OPEN"));
+        entries
+    }
+
+    fn load(&mut self, endpoint: u32) -> u64 {
+        u64::from_ne_bytes(
+            self.array::<8>("LOADS")
+                .get(&endpoint, 0)
+                .expect("read LOADS"),
+        )
+    }
+
+    fn collect(&mut self, request: CollectRequest) -> bool {
+        self.test_run("collect", bytes_of(&request)).0 == CollectRequest::DELETED
+    }
+}
+
+fn entries_of(ebpf: &mut Ebpf, name: &str) -> Vec<(FlowKey, Connection)> {
+    let map = ebpf.map_mut(name).expect("a map");
+    let map: HashMap<_, [u8; 40], [u8; 80]> = map.try_into().expect("a hash");
+    map.iter()
+        .filter_map(Result::ok)
+        .map(|(key, value)| (pod_read_unaligned(&key), pod_read_unaligned(&value)))
+        .collect()
+}

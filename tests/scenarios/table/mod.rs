@@ -1,0 +1,211 @@
+//! The table, one file for each topic, and the words that its rows are written in.
+
+mod affinity;
+mod balancing;
+mod bridged;
+mod echo;
+mod fragments;
+mod icmp_errors;
+mod lifetime;
+mod neighbours;
+mod refusals;
+mod spoofing;
+mod tcp;
+mod udp;
+
+use lb_common::{Reason, VIP_MAC};
+use lb_ebpf::Verdict;
+use veer_tests::packets::{self, End, Segment};
+
+use crate::engine::{Scenario, Send, Step};
+use crate::world::{Family, Host, Vip, World};
+
+/// Every scenario.
+pub fn all() -> Vec<Scenario> {
+    [
+        affinity::all(),
+        balancing::all(),
+        bridged::all(),
+        echo::all(),
+        fragments::all(),
+        icmp_errors::all(),
+        lifetime::all(),
+        neighbours::all(),
+        refusals::all(),
+        spoofing::all(),
+        tcp::all(),
+        udp::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A scenario in both families.
+pub fn both(name: &str, steps: impl Fn(Family) -> Vec<Step>) -> Vec<Scenario> {
+    both_in(name, World::new(), steps)
+}
+
+/// A scenario in both families, in a world of its own.
+pub fn both_in(name: &str, world: World, steps: impl Fn(Family) -> Vec<Step>) -> Vec<Scenario> {
+    [Family::V4, Family::V6]
+        .into_iter()
+        .map(|family| Scenario {
+            name: format!("{name} ({family:?})"),
+            world: world.clone(),
+            steps: steps(family),
+        })
+        .collect()
+}
+
+/// A scenario of one family.
+pub fn single(name: &str, steps: Vec<Step>) -> Vec<Scenario> {
+    vec![Scenario {
+        name: name.to_owned(),
+        world: World::new(),
+        steps,
+    }]
+}
+
+/// `packet` from `host` is delivered to `to` as `out`.
+pub fn delivered(host: Host, packet: Vec<u8>, to: Host, reason: Reason, out: Vec<u8>) -> Step {
+    Step::Send(Send {
+        veth: host.veth(),
+        packet,
+        verdict: Verdict::Deliver { ifindex: to.veth() },
+        reason,
+        out: Some(out),
+    })
+}
+
+/// `packet` from `host` is dropped.
+pub fn dropped(host: Host, packet: Vec<u8>, reason: Reason) -> Step {
+    Step::Send(Send {
+        veth: host.veth(),
+        packet,
+        verdict: Verdict::Drop,
+        reason,
+        out: None,
+    })
+}
+
+/// `packet` from `host` is left to the bridge as it is.
+pub fn passed(host: Host, packet: Vec<u8>, reason: Reason) -> Step {
+    Step::Send(Send {
+        veth: host.veth(),
+        packet,
+        verdict: Verdict::Pass,
+        reason,
+        out: None,
+    })
+}
+
+/// A client and a Backend that talk through a VIP.
+#[derive(Clone, Copy)]
+pub struct Talk {
+    pub family: Family,
+    pub client: Host,
+    pub vip: Vip,
+    pub backend: Host,
+    pub client_port: u16,
+    pub port: u16,
+    /// What the Backend sees as the client's port.
+    pub seen_port: u16,
+    /// What the Backend listens on.
+    pub backend_port: u16,
+}
+
+impl Talk {
+    /// Port 80 of the VIP, from port 40000.
+    pub fn new(family: Family, client: Host, vip: Vip, backend: Host) -> Self {
+        let (client_port, port) = (40_000, 80);
+        let (seen_port, backend_port) = (client_port, port);
+        Self {
+            family,
+            client,
+            vip,
+            backend,
+            client_port,
+            port,
+            seen_port,
+            backend_port,
+        }
+    }
+
+    /// The same from another port.
+    pub fn from_port(self, port: u16) -> Self {
+        Self {
+            client_port: port,
+            seen_port: port,
+            ..self
+        }
+    }
+
+    /// What the client calls itself and the VIP.
+    pub fn outside(&self) -> (End, End) {
+        let client = self.client.end(self.family, self.client_port);
+        (client, self.vip.end(self.family, self.port))
+    }
+
+    /// What the Backend calls the client and itself. A container that calls itself is called by the VIP.
+    pub fn inside(&self) -> (End, End) {
+        let is_hairpin = self.client == self.backend;
+        let mut client = self.client.end(self.family, self.seen_port);
+        if is_hairpin {
+            client.addr = self.vip.addr(self.family);
+        }
+        (client, self.backend.end(self.family, self.backend_port))
+    }
+
+    /// A segment of the client reaches the Backend.
+    pub fn ask(&self, segment: Segment, payload: &[u8]) -> Step {
+        self.forwarded(|from, to| packets::tcp(from, to, segment, payload))
+    }
+
+    /// A segment of the Backend reaches the client.
+    pub fn answer(&self, segment: Segment, payload: &[u8]) -> Step {
+        self.replied(|from, to| packets::tcp(from, to, segment, payload))
+    }
+
+    /// Both sides of a handshake.
+    pub fn handshake(&self) -> Vec<Step> {
+        vec![
+            self.ask(packets::SYN, b""),
+            self.answer(packets::SYN_ACK, b""),
+            self.ask(packets::ACK, b""),
+        ]
+    }
+
+    /// A packet of the client reaches the Backend.
+    pub fn forwarded(&self, packet: impl Fn(End, End) -> Vec<u8>) -> Step {
+        let (client, vip) = self.outside();
+        let (seen, backend) = self.inside();
+        let out = packet(seen, backend);
+        delivered(
+            self.client,
+            packet(client, vip),
+            self.backend,
+            Reason::Forwarded,
+            out,
+        )
+    }
+
+    /// A packet of the Backend reaches the client.
+    pub fn replied(&self, packet: impl Fn(End, End) -> Vec<u8>) -> Step {
+        let (client, vip) = self.outside();
+        let (mut seen, backend) = self.inside();
+        if self.client == self.backend {
+            // The reply to a VIP goes to the VIP's MAC address.
+            seen = seen.at(VIP_MAC);
+        }
+        // The rewritten frame keeps the MAC address of whoever sent it.
+        let out = packet(vip.at(self.backend.mac()), client);
+        delivered(
+            self.backend,
+            packet(backend, seen),
+            self.client,
+            Reason::Replied,
+            out,
+        )
+    }
+}
