@@ -1,3 +1,14 @@
 //! What every test stands on: namespaces, packets, an Engine, deadlines.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in here fails the test that asked for it"
+)]
+
+pub mod child;
+pub mod deadline;
+pub mod host;
 pub mod object;
 pub mod packets;
+pub mod server;
+pub mod station;
