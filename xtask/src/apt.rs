@@ -1,7 +1,7 @@
-//! Debian packages without installing them: downloaded with private lists, unpacked into a folder.
+//! Debian packages without installing them: fetched with private lists, unpacked into a folder.
 //!
-//! Needs no root and changes nothing outside the folders it is given. The mirrors are the ones
-//! that the machine's own apt uses; signatures are checked as always.
+//! Needs no root and changes nothing outside its folders. Mirrors, proxies and keys are those of
+//! the machine's own apt; signatures are checked as always.
 
 use std::{
     fs,
@@ -9,14 +9,24 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
 
 use crate::process;
 
-/// A private apt: its lists and archives live in one folder.
+/// What counts as installed when apt follows dependencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// Nothing: packages of another release than the host's.
+    Nothing,
+    /// The host's packages: only what is missing is fetched.
+    Host,
+}
+
+/// An apt of its own. Its lists and archives vanish when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Apt {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Apt {
@@ -25,76 +35,120 @@ impl Apt {
         process::is_installed("apt-get") && process::is_installed("dpkg-deb")
     }
 
-    /// Prepares private lists in `folder` and fetches them.
-    pub(crate) fn update(folder: &Path) -> Result<Self> {
-        let apt = Self {
-            folder: folder.to_owned(),
-        };
-        for inner in ["lists/partial", "archives/partial"] {
-            let inner = folder.join(inner);
-            fs::create_dir_all(&inner).with_context(|| format!("create {}", inner.display()))?;
-        }
-        process::run(apt.get().args(["-q", "update"]))?;
+    /// With the lists of the host's own sources just fetched.
+    pub(crate) fn of_host() -> Result<Self> {
+        let apt = Self::configured("")?;
+        apt.run(&["-q", "update"])?;
         Ok(apt)
     }
 
-    /// True if the mirrors offer `package`.
-    pub(crate) fn offers(&self, package: &str) -> bool {
-        let mut show = self.configured("apt-cache");
-        show.args(["show", "--quiet", package])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        show.status().is_ok_and(|status| status.success())
+    /// With the lists of exactly these `sources` just fetched, in the format of sources.list.
+    pub(crate) fn of_sources(sources: &str, installed: Installed) -> Result<Self> {
+        let status = match installed {
+            Installed::Nothing => "Dir::State::status \"{folder}/status\";\n",
+            Installed::Host => "",
+        };
+        let apt = Self::configured(&format!(
+            "Dir::Etc::sourcelist \"{{folder}}/sources.list\";\nDir::Etc::sourceparts \"-\";\nAPT::Architecture \"amd64\";\n{status}"
+        ))?;
+        fs::write(apt.folder.path().join("sources.list"), sources)?;
+        apt.ask("apt-get", &["--error-on=any", "update"])?;
+        Ok(apt)
     }
 
-    /// Downloads `packages` and what they need that this machine does not have.
-    pub(crate) fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        let archives = self.folder.join("archives");
-        let mut install = self.get();
-        process::run(
-            install
-                .args(["-q", "-y", "--download-only", "install"])
-                .args(packages),
-        )?;
-        let mut debs: Vec<PathBuf> = fs::read_dir(&archives)
-            .with_context(|| format!("read {}", archives.display()))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .collect();
-        debs.sort();
+    /// `{folder}` in `more` stands for the private folder.
+    fn configured(more: &str) -> Result<Self> {
+        let folder = tempfile::tempdir().context("create a folder for apt's lists")?;
+        for inner in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.path().join(inner)).context("create apt's folders")?;
+        }
+        let shown = folder.path().display().to_string();
+        let config = format!("{CONFIG}{more}").replace("{folder}", &shown);
+        fs::write(folder.path().join("apt.conf"), config).context("configure apt")?;
+        fs::write(folder.path().join("status"), "").context("configure apt")?;
+        Ok(Self { folder })
+    }
+
+    /// True if the sources offer `package`.
+    pub(crate) fn offers(&self, package: &str) -> bool {
+        self.ask("apt-cache", &["show", package]).is_ok()
+    }
+
+    /// Downloads what `arguments` of `apt-get install` name and all it depends on that is not
+    /// installed; gives the .deb files, which live as long as this value.
+    pub(crate) fn download(&self, arguments: &[&str]) -> Result<Vec<PathBuf>> {
+        let install = [
+            "-q",
+            "--yes",
+            "--no-install-recommends",
+            "--download-only",
+            "install",
+        ];
+        self.run(&[&install, arguments].concat())?;
+        let debs = deb_files(&self.folder.path().join("cache/archives"))?;
         ensure!(
             !debs.is_empty(),
-            "apt-get downloaded nothing for {packages:?}"
+            "apt-get downloaded nothing for {arguments:?}"
         );
         Ok(debs)
     }
 
-    fn get(&self) -> Command {
-        self.configured("apt-get")
+    /// Downloads exactly this package into `folder`, whatever is installed.
+    pub(crate) fn download_only(&self, package: &str, folder: &Path) -> Result<()> {
+        stdout_of(
+            self.command("apt-get")
+                .args(["download", package])
+                .current_dir(folder),
+        )
+        .map(drop)
     }
 
-    fn configured(&self, program: &str) -> Command {
-        let set = |key: &str, folder: &str| format!("{key}={}", self.folder.join(folder).display());
+    /// What apt's `program` answers.
+    pub(crate) fn ask(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        stdout_of(
+            self.command(program)
+                .args(arguments)
+                .current_dir(self.folder.path()),
+        )
+    }
+
+    /// Runs apt-get with its progress in view.
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        process::run(self.command("apt-get").args(arguments))
+    }
+
+    fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        for option in [
-            set("Dir::State::Lists", "lists"),
-            set("Dir::Cache", ""),
-            set("Dir::Cache::Archives", "archives"),
-            // The lists are private, and who may write them is settled by veer's own lock.
-            "Debug::NoLocking=1".into(),
-            "APT::Install-Recommends=0".into(),
-            // The default user for downloads may not enter a private cache folder.
-            "APT::Sandbox::User=".into(),
-            "Acquire::Languages=none".into(),
-        ] {
-            command.args(["-o", &option]);
-        }
+        command
+            .arg("-c")
+            .arg(self.folder.path().join("apt.conf"))
+            .env("LC_ALL", "C");
         command
     }
 }
 
-/// Unpacks the files of `deb` into `folder`, except those below the `excluded` patterns of tar.
+/// Read after the host's own configuration, `{folder}` being the private folder.
+const CONFIG: &str = "\
+// What the host wants done after an update concerns its own lists, not ours.
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Dir::State::lists \"{folder}/lists\";
+Dir::Cache \"{folder}/cache\";
+Dir::Cache::archives \"archives\";
+Acquire::Languages \"none\";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";
+Acquire::Retries \"3\";
+// The unprivileged user that apt switches to cannot write to our folders.
+APT::Sandbox::User \"\";
+// Lists and archives are ours alone; the lock that remains is the host's, and needs root.
+Debug::NoLocking \"1\";
+";
+
+/// Unpacks the files of `deb` over those in `folder`, except what the `excluded` patterns of tar
+/// name.
 pub(crate) fn unpack(deb: &Path, folder: &Path, excluded: &[&str]) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let mut reader = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(deb)
@@ -118,4 +172,27 @@ pub(crate) fn unpack(deb: &Path, folder: &Path, excluded: &[&str]) -> Result<()>
         deb.display()
     );
     Ok(())
+}
+
+/// The .deb files in `folder`, by name.
+pub(crate) fn deb_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("list {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// What a command printed; its stderr is part of the error when it fails.
+pub(crate) fn stdout_of(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?}: {}: {}", output.status, error.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -71,12 +71,7 @@ pub(crate) fn tool(places: &Places, name: &str, version: &str) -> Result<PathBuf
             place.display()
         ));
         atomically(&place, |folder| {
-            let mut install = process::cargo();
-            object::without_outer_cargo(&mut install);
-            install
-                .args(["install", name, "--version", version, "--locked", "--root"])
-                .arg(folder);
-            process::run(&mut install)
+            process::run(cargo_install(name, version).arg("--root").arg(folder))
         })?;
     }
     Ok(program)
@@ -93,8 +88,7 @@ pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
         process::say(&format!(
             "unpacking docker.io into {shown}; no Engine is installed or started"
         ));
-        let apt_folder = places.cache.join("apt-docker");
-        let apt = Apt::update(&apt_folder)?;
+        let apt = Apt::of_host()?;
         let mut packages = vec!["docker.io"];
         // From Debian 13 on the client is a package of its own.
         packages.extend(apt.offers("docker-cli").then_some("docker-cli"));
@@ -103,8 +97,6 @@ pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
             debs.iter()
                 .try_for_each(|deb| apt::unpack(deb, folder, &[]))
         })?;
-        fs::remove_dir_all(&apt_folder)
-            .with_context(|| format!("remove {}", apt_folder.display()))?;
     }
     Ok(place)
 }
@@ -177,19 +169,16 @@ fn compiler(places: &Places) -> Result<()> {
 }
 
 fn compiler_from_debian(places: &Places) -> Result<()> {
-    let apt_folder = places.cache.join("apt");
     process::say(&format!(
-        "[1/3] downloading {} (about 160 MB) into {}; the system is not changed",
-        PACKAGES.join(", "),
-        apt_folder.display()
+        "[1/3] downloading {} (about 160 MB); the system is not changed",
+        PACKAGES.join(", ")
     ));
-    let apt = Apt::update(&apt_folder)?;
+    let apt = Apt::of_host()?;
     let debs = apt.download(&PACKAGES)?;
     atomically(
         &toolchain::unpacked_folder(places).join("debian"),
         |folder| unpack(&debs, folder),
-    )?;
-    fs::remove_dir_all(&apt_folder).with_context(|| format!("remove {}", apt_folder.display()))
+    )
 }
 
 fn unpack(debs: &[PathBuf], folder: &Path) -> Result<()> {
@@ -227,30 +216,31 @@ fn linker(places: &Places, compiler: &Compiler) -> Result<()> {
     let (llvm, place) = (compiler.llvm, toolchain::linker_folder(places, compiler));
     let shown = place.display();
     process::say(&format!(
-        "[3/3] building bpf-linker {LINKER_VERSION} for LLVM {llvm} (about half a minute) into {shown}"
+        "[3/3] building bpf-linker {LINKER_VERSION} for LLVM {llvm} (about a minute) into {shown}"
     ));
     atomically(&place, |folder| {
         let prefix = llvm_prefix(folder, &compiler.libllvm)?;
-        let mut install = process::cargo();
-        object::without_outer_cargo(&mut install);
-        install
-            .args([
-                "install",
-                "bpf-linker",
-                "--version",
-                LINKER_VERSION,
-                "--locked",
-            ])
-            .args([
-                "--no-default-features",
-                "--features",
-                &format!("llvm-{llvm}"),
-                "--root",
-            ])
-            .arg(folder)
-            .env("LLVM_PREFIX", prefix);
-        process::run(&mut install)
+        let mut install = cargo_install("bpf-linker", LINKER_VERSION);
+        install.args([
+            "--no-default-features",
+            "--features",
+            &format!("llvm-{llvm}"),
+            "--root",
+        ]);
+        process::run(install.arg(folder).env("LLVM_PREFIX", prefix))
     })
+}
+
+/// A command that builds a program of crates.io, with exactly the dependencies of its release.
+fn cargo_install(name: &str, version: &str) -> Command {
+    let mut install = process::cargo();
+    object::without_outer_cargo(&mut install);
+    install.args(["install", name, "--version", version, "--locked"]);
+    // They run for seconds, but optimising them takes minutes.
+    install
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    install
 }
 
 /// Makes a folder that looks like an installed LLVM with nothing but the compiler's own library.

@@ -11,7 +11,7 @@ use crate::{apt::Apt, install, privilege, process, toolchain::Places};
 type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
-const NEEDS: [Need; 13] = [
+const NEEDS: [Need; 12] = [
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("dig", "dnsutils"),
@@ -24,7 +24,6 @@ const NEEDS: [Need; 13] = [
     ("nsenter", "util-linux"),
     ("ps", "procps"),
     ("python3", "python3-minimal"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
 /// Run every test of the workspace, in namespaces, on a real Engine and on other kernels

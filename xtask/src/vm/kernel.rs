@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::apt::{self, Apt, Installed};
 use super::tools::Tools;
-use super::{cache, image, modules, packages};
-use crate::process;
+use super::{cache, image, modules, packages, suites, suites::Suites};
+use crate::{apt::Installed, process};
 
 /// Grows when the layout of a prepared kernel changes: older folders are then left alone.
 const LAYOUT: &str = "1";
@@ -103,12 +102,12 @@ impl Kernel {
 
 fn build(id: KernelId, tools: &Tools, folder: &Path) -> Result<()> {
     let work = tempfile::tempdir_in(folder)?;
-    let apt = Apt::of_suites(id.suites(), Installed::Nothing)?;
-    let packages = packages::kernel_packages(META_PACKAGE, |name| apt.show(name))?;
-    let debs = apt.download(&packages, work.path())?;
+    let suites = Suites::fetched(id.suites(), Installed::Nothing)?;
+    let packages = packages::kernel_packages(META_PACKAGE, |name| suites.show(name))?;
+    let debs = suites.download(&packages, work.path())?;
     process::say(&format!("unpacking kernel {id}"));
     let root = work.path().join("root");
-    apt::unpack(&debs, &root)?;
+    suites::unpack(&debs, &root)?;
     let (release, tree) = module_tree(&root)?;
     let kept = folder.join("modules");
     fs::create_dir(&kept)?;

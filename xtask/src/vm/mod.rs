@@ -8,7 +8,6 @@
 //! oldest kernel we promise. QEMU without KVM needs no privilege and works in containers and on
 //! rented CI machines alike, and Debian's own packages are the kernels that users really run.
 
-mod apt;
 mod cache;
 mod cpio;
 mod elf;
@@ -23,6 +22,7 @@ mod packages;
 mod program;
 mod qemu;
 mod stream;
+mod suites;
 mod tools;
 
 use std::ffi::OsString;

@@ -12,8 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::apt::{self, Apt, Installed};
-use super::cache;
+use super::{cache, suites::Suites};
+use crate::apt::Installed;
 
 /// Grows when the layout of the unpacked programs changes.
 const LAYOUT: &str = "1";
@@ -105,11 +105,8 @@ fn unpack_package(package: &str, suite: Option<&str>, folder: &Path) -> Result<(
     let security = format!("{release}-security");
     let mut suites = vec![release.as_str(), &updates, &security];
     suites.extend(suite);
-    let apt = Apt::of_suites(&suites, Installed::Host)?;
-    apt::unpack(
-        &apt.download_missing(package, suite.unwrap_or(&release))?,
-        folder,
-    )
+    let suites = Suites::fetched(&suites, Installed::Host)?;
+    suites.unpack_missing(package, suite.unwrap_or(&release), folder)
 }
 
 /// Code name of the Debian release that this host runs; `None` on other distributions.

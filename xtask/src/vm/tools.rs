@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::apt::stdout_of;
 use super::image::Compression;
 use super::program::{Program, host_release};
 use super::qemu::{Qemu, Version};
-use crate::{process, toolchain::Places};
+use crate::{apt::stdout_of, process, toolchain::Places};
 
 const QEMU: &str = "qemu-system-x86_64";
 const QEMU_PACKAGE: &str = "qemu-system-x86";
