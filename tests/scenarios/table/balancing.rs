@@ -8,7 +8,7 @@ use crate::engine::{Scenario, Step};
 use crate::world::{CLIENT, Family, Host, ONE, OTHER, PAIR, TWO, World};
 
 fn open(family: Family, client: Host, port: u16, backend: Host) -> Step {
-    let talk = Talk::new(family, client, PAIR, backend).from_port(port);
+    let talk = Talk::new(family, client, PAIR, backend).with_port(port);
     talk.forwarded(|from, to| udp(from, to, b"x"))
 }
 
@@ -89,7 +89,7 @@ fn maglev() -> Vec<Scenario> {
         |family| {
             (0..8)
                 .map(|turn| {
-                    let talk = Talk::new(family, CLIENT, PAIR, ONE).from_port(41_000 + turn);
+                    let talk = Talk::new(family, CLIENT, PAIR, ONE).with_port(41_000 + turn);
                     let (client, vip) = talk.outside();
                     let flow = lb_common::FlowKey {
                         source: client.addr.into(),
@@ -100,7 +100,7 @@ fn maglev() -> Vec<Scenario> {
                         protocol: 17,
                         _pad: 0,
                     };
-                    let backend = if lb_ebpf::flow_hash(&flow) % 2 == 0 {
+                    let backend = if lb_ebpf::flow_hash(&flow).is_multiple_of(2) {
                         ONE
                     } else {
                         TWO

@@ -133,7 +133,7 @@ impl Talk {
     }
 
     /// The same from another port.
-    pub fn from_port(self, port: u16) -> Self {
+    pub fn with_port(self, port: u16) -> Self {
         Self {
             client_port: port,
             seen_port: port,

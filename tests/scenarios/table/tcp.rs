@@ -46,7 +46,7 @@ fn opened() -> Vec<Scenario> {
             "a repeated syn goes to the same backend and counts once",
             |family| {
                 let talk = Talk::new(family, CLIENT, PAIR, ONE);
-                let next = Talk::new(family, CLIENT, PAIR, TWO).from_port(40_001);
+                let next = Talk::new(family, CLIENT, PAIR, TWO).with_port(40_001);
                 vec![talk.ask(SYN, b""), talk.ask(SYN, b""), next.ask(SYN, b"")]
             },
         ),
