@@ -34,10 +34,11 @@ pub struct Connection {
     pub last_seen: u64,
     /// When the Connection began, in nanoseconds since boot.
     pub created: u64,
+    /// The Endpoint that opened the Connection, the same in both entries. Another one under the same
+    /// address is another client.
+    pub client: EndpointId,
     /// A set of [`ConnectionFlags`].
     pub flags: u32,
-    /// Always zero.
-    pub _pad: u32,
 }
 
 /// Bits of [`Connection::flags`].

@@ -18,7 +18,7 @@ pub fn forward(
     work: &mut Work,
 ) -> Result<Outcome, Reason> {
     let is_established = tables.find(Store::Connections, &work.packet.flow, &mut work.this)
-        && is_usable(tables, &work.packet, &work.this, work.now);
+        && is_usable(tables, veth, work);
     if !is_established {
         if work.packet.kind() == Kind::IcmpError {
             return Ok(icmp_error::translate(frame, tables, veth, work));
@@ -73,11 +73,15 @@ impl From<Result<Self, Reason>> for Step {
     }
 }
 
-/// Whether packets may still go where `entry` says: the target lives, the time is not over, and no
-/// new Connection begins.
+/// Whether the packet may still go where `work.this` says: the client is the one that opened the
+/// Connection, the target lives, the time is not over, and no new Connection begins.
 #[inline(always)]
-pub fn is_usable(tables: &impl Tables, packet: &Packet, entry: &Connection, now: u64) -> bool {
-    is_target_up(tables, entry) && !entry.is_idle(now) && !track::is_reopening(packet, entry)
+fn is_usable(tables: &impl Tables, veth: &Veth, work: &Work) -> bool {
+    let entry = &work.this;
+    entry.client == veth.endpoint
+        && is_target_up(tables, entry)
+        && !entry.is_idle(work.now)
+        && !track::is_reopening(&work.packet, entry)
 }
 
 /// Whether the entry's target is the Endpoint that was meant, and there.
@@ -101,7 +105,7 @@ fn settled(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, R
     let found = tables.find(Store::Connections, &work.packet.flow, &mut work.this)
         || tables.find(Store::HalfOpen, &work.packet.flow, &mut work.this);
     if found {
-        if is_usable(tables, &work.packet, &work.this, work.now) {
+        if is_usable(tables, veth, work) {
             advance(tables, veth, work)?;
             return Ok(Step::FOUND);
         }

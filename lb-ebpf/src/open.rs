@@ -118,8 +118,8 @@ fn set_forward(
         timeout: track::live_timeout(work.packet.kind(), false, &settings.timeouts),
         last_seen: work.now,
         created: work.now,
+        client: veth.endpoint,
         flags: Flags::FORWARD | if is_hairpin { Flags::HAIRPIN } else { 0 },
-        _pad: 0,
     };
     if work.this.destination == Addr::NONE {
         Err(Reason::NoBackend)

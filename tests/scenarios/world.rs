@@ -246,6 +246,22 @@ impl World {
         endpoint.generation += 1;
     }
 
+    /// Another container gets this one's addresses, MAC and veth, but not its Endpoint id.
+    pub fn replace(&mut self, host: Host) {
+        self.retire(host);
+        let new = host.0 + 10;
+        let endpoint = Endpoint {
+            generation: 1,
+            state: EndpointState::Active as u8,
+            ..self.endpoints[&host.0]
+        };
+        self.endpoints.insert(new, endpoint);
+        self.veths
+            .get_mut(&host.veth())
+            .expect("a container of this world")
+            .endpoint = new;
+    }
+
     /// The container has been told to stop.
     pub fn drain(&mut self, host: Host) {
         let endpoint = self

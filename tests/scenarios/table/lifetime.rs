@@ -139,6 +139,22 @@ fn departure() -> Vec<Scenario> {
             ]);
             steps
         }),
+        both(
+            "another container under the same address does not inherit connections",
+            |family| {
+                let talk = Talk::new(family, CLIENT, PAIR, ONE);
+                let again = Talk {
+                    backend: TWO,
+                    ..talk
+                };
+                let mut steps = talk.handshake();
+                steps.push(Step::Change(|world| world.replace(CLIENT)));
+                steps.push(super::refusals::reset(&talk, ACK, b"x", 1_002));
+                steps.extend(again.handshake());
+                steps.push(Step::Connections(1, 0));
+                steps
+            },
+        ),
         both("a reply to a client that is gone is dropped", |family| {
             let talk = Talk::new(family, CLIENT, PAIR, ONE);
             let (seen, backend) = talk.inside();
