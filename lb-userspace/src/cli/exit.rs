@@ -4,18 +4,21 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::api::ApiError;
+use crate::provider::lab::LabError;
 
 /// What went wrong, as far as a script can act on it. Wrong usage is 2 (by the argument parser).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
-    Ok = 0,
-    /// Attempted and failed; the message says what.
-    Failure = 1,
-    /// The configuration is refused (`EX_USAGE` of sysexits.h); nothing was touched.
-    Config = 64,
-    /// No daemon answers (`EX_UNAVAILABLE`).
-    NoDaemon = 69,
+    /// 0.
+    Ok,
+    /// 1: attempted and failed; the message says what.
+    Failure,
+    /// 64: the configuration or topology is refused (`EX_USAGE` of sysexits.h); nothing was touched.
+    Config,
+    /// 69: no daemon answers (`EX_UNAVAILABLE`).
+    NoDaemon,
+    /// That of a command that was run in a container of the lab.
+    Command(u8),
 }
 
 impl Exit {
@@ -24,6 +27,9 @@ impl Exit {
         for cause in error.chain() {
             if let Some(ApiError::NoDaemon { .. }) = cause.downcast_ref() {
                 return Self::NoDaemon;
+            }
+            if let Some(LabError::File { .. } | LabError::Topology(_)) = cause.downcast_ref() {
+                return Self::Config;
             }
             if let Some(error) = cause.downcast_ref::<io::Error>() {
                 // The reader of our output has seen enough, as in `veer connections | head`.
@@ -38,7 +44,13 @@ impl Exit {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Failure => 1,
+            Exit::Config => 64,
+            Exit::NoDaemon => 69,
+            Exit::Command(code) => code,
+        })
     }
 }
 

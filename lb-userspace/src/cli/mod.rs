@@ -8,6 +8,7 @@ mod exit;
 mod explain;
 mod frontends;
 mod groups;
+mod lab;
 mod networks;
 mod status;
 mod table;
@@ -54,6 +55,7 @@ enum Verb {
     Explain(explain::Explain),
     Frontends(frontends::Frontends),
     Groups(groups::Groups),
+    Lab(lab::Lab),
     Networks(networks::Networks),
     Status(status::Status),
 }
@@ -67,6 +69,7 @@ impl Cli {
                 let usable = verb.run(out).await?;
                 return Ok(if usable { Exit::Ok } else { Exit::Failure });
             }
+            Verb::Lab(verb) => return verb.run(out).await,
             Verb::Config(verb) => verb.run(socket, out).await?,
             Verb::Connections(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Endpoints(verb) => verb.run(&client(socket)?, out).await?,
