@@ -23,9 +23,15 @@ pub struct InKernel {
     world: Option<World>,
 }
 
-/// Loads the object with maps of its own.
+/// Loads the object with maps of its own, as the daemon does: without its log.
 pub fn start() -> InKernel {
+    start_with_log(0)
+}
+
+/// Loads the object with the kernel's side of `aya-log` at a level: 0 is none, 5 is everything.
+pub fn start_with_log(level: u8) -> InKernel {
     let mut loader = EbpfLoader::new();
+    loader.override_global("AYA_LOG_LEVEL", &level, true);
     for (name, size) in [
         ("CONNECTIONS", 4_096),
         ("HALF_OPEN", 4_096),

@@ -21,6 +21,12 @@ fn every_scenario_holds_in_the_kernel() {
     run_all(&table::all(), &mut kernel::start());
 }
 
+/// What the verifier removes otherwise must pass it, too, and change nothing.
+#[test]
+fn every_scenario_holds_in_the_kernel_with_its_log() {
+    run_all(&table::all(), &mut kernel::start_with_log(5));
+}
+
 /// BPF_PROG_TEST_RUN refuses frames without a whole network header, so this one is native only.
 #[test]
 fn every_prefix_of_a_packet_is_malformed_natively() {

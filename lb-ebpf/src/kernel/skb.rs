@@ -28,6 +28,12 @@ impl Skb {
         Self { context }
     }
 
+    /// What the kernel handed to the program.
+    #[inline(always)]
+    pub fn context(&self) -> &TcContext {
+        &self.context
+    }
+
     /// Hands the packet to the peer of the host-side veth `ifindex`, in its namespace.
     #[inline(always)]
     pub fn redirect_to_peer(&self, ifindex: u32) -> i32 {
