@@ -73,7 +73,7 @@ const RULES: [Rule; 5] = [
     },
     Rule {
         room: "lb-userspace/src",
-        except: &["lb-userspace/src/datapath", "lb-userspace/src/netns.rs"],
+        except: &["lb-userspace/src/datapath", "lb-userspace/src/netns"],
         forbidden: &["unsafe"],
         why: UNSAFE,
     },

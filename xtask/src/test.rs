@@ -11,19 +11,14 @@ use crate::{apt::Apt, install, privilege, process, toolchain::Places};
 type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 7] = [
     ("busybox", "busybox-static"),
-    ("curl", "curl"),
     ("dig", "dnsutils"),
-    ("ethtool", "ethtool"),
     ("getent", "libc-bin"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
-    ("mount", "mount"),
     ("musl-gcc", "musl-tools"),
     ("nsenter", "util-linux"),
-    ("ps", "procps"),
-    ("python3", "python3-minimal"),
 ];
 
 /// Run every test of the workspace, in namespaces, on a real Engine and on other kernels
@@ -109,7 +104,8 @@ fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
         bail!("the tests start an Engine of their own; install Docker's dockerd and docker first");
     }
     let docker = install::docker(places)?;
-    let libraries = format!("usr/lib/{}-linux-gnu", env::consts::ARCH);
+    let triple = format!("{}-linux-gnu", env::consts::ARCH);
+    let libraries = [format!("usr/lib/{triple}"), format!("lib/{triple}")];
     Ok(vec![
         (
             "PATH".into(),
@@ -117,13 +113,13 @@ fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
         ),
         (
             "LD_LIBRARY_PATH".into(),
-            extended("LD_LIBRARY_PATH", &docker, &[&libraries])?,
+            extended("LD_LIBRARY_PATH", &docker, &libraries)?,
         ),
     ])
 }
 
 /// The folders in the variable `name`, followed by `more` of them below `root`.
-fn extended(name: &str, root: &Path, more: &[&str]) -> Result<String> {
+fn extended(name: &str, root: &Path, more: &[impl AsRef<Path>]) -> Result<String> {
     let before = env::var_os(name).unwrap_or_default();
     let folders = env::split_paths(&before).filter(|folder| !folder.as_os_str().is_empty());
     let all = env::join_paths(folders.chain(more.iter().map(|folder| root.join(folder))))
