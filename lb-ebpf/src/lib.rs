@@ -4,7 +4,7 @@
 //! The kernel programs in `kernel/` hand in the BPF maps and the socket buffer; tests and
 //! `veer explain` hand in memory. Both run this code.
 //!
-//! [`endpoint_in`] is the table of contents: parse, anti-spoofing, neighbours, VIPs, replies.
+//! [`endpoint_in()`] is the table of contents: parse, anti-spoofing, neighbours, VIPs, replies.
 //!
 //! # Why
 //! A packet path that only the verifier has ever read cannot be tested, and one that was written

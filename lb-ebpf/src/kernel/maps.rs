@@ -93,7 +93,7 @@ impl Maps {
     #[inline(always)]
     pub fn resolver(cookie: u64) -> Option<Resolver> {
         // SAFETY: copied at once; a torn value is a wrong port once.
-        unsafe { RESOLVERS.get(&cookie).copied() }
+        unsafe { RESOLVERS.get(cookie).copied() }
     }
 
     /// When the DNS server last was alive, in nanoseconds since boot.
@@ -129,7 +129,7 @@ impl Tables for Maps {
     fn veth(&self, ifindex: u32) -> Option<&Veth> {
         // SAFETY: an element changes only when its interface comes or goes; a packet that meets this
         // moment is judged by the old values or dropped.
-        unsafe { VETHS.get(&ifindex) }
+        unsafe { VETHS.get(ifindex) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Decides: from what is observed to what is wanted, and from what is there to what is wanted.
 //!
-//! [`Desired`] is what follows from an observation and the configuration. [`plan`] turns the difference between the Actual
+//! [`Desired`] is what follows from an observation and the configuration. [`plan()`] turns the difference between the Actual
 //! and the Desired [`State`] into [`Step`]s, in an order that may be stopped anywhere.
 //!
 //! # Why
