@@ -1,13 +1,16 @@
 //! What the operator chose: `/etc/veer/veer.toml`, every key optional.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::{Algorithm, Timeouts, maps};
 
 use crate::model::EndpointMode;
+
+mod vips;
+
+pub use vips::Vips;
 
 /// The whole configuration. [`Config::default`] is what holds without a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,26 +63,6 @@ impl Default for Engine {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/var/run/docker.sock"),
-        }
-    }
-}
-
-/// Where VIPs are taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vips {
-    /// /22 or larger.
-    pub ipv4: Ipv4Net,
-    /// /64 or larger.
-    pub ipv6: Ipv6Net,
-}
-
-impl Default for Vips {
-    fn default() -> Self {
-        // RFC 2544 sets 198.18.0.0/15 aside for benchmarks between two networks: it is routed
-        // nowhere, and no Docker address pool contains it. The IPv6 prefix is a unique local one.
-        Self {
-            ipv4: Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
-            ipv6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd76, 0x6565, 0x7200, 0, 0, 0, 0, 0), 48),
         }
     }
 }

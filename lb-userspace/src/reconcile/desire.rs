@@ -1,0 +1,208 @@
+//! From what is observed to what is wanted.
+
+mod endpoints;
+mod groups;
+mod policy;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use lb_common::{Addr, Settings, Zone};
+
+use self::groups::Draft;
+use super::aliases::aliases;
+use super::desired::{Desired, ServedNamespace, VipRoute};
+use super::identities::{Identities, Present, attachment_name};
+use crate::config::{Config, Vips};
+use crate::model::{
+    Attachment, Container, EndpointMode, LabelPolicy, Network, NetworkId, Notice, Observed,
+};
+
+/// What follows from an observation: the datapath's state, the Groups, the routes that lead to
+/// VIPs, and what the operator should know.
+///
+/// The same observation gives the same result, and leaves `identities` as it is.
+pub fn desire(observed: &Observed, config: &Config, identities: &mut Identities) -> Desired {
+    let mut desired = Desired {
+        notices: observed.notices.clone(),
+        ..Default::default()
+    };
+    desired.state.settings = settings(config);
+    let networks = served_networks(observed, config, &mut desired.notices);
+    let served = served(observed, &networks, &mut desired.notices);
+    let drafts = groups::drafts(&served, config, &mut desired.notices);
+    identities.begin(&present(&networks, &drafts), config);
+    let zones = zones(&networks, identities, &mut desired.notices);
+
+    let placed = endpoints::program(&served, &zones, config, identities, &mut desired);
+    let tables = groups::publish(&drafts, &placed, config, identities, &mut desired);
+    let names = placed.iter().filter(|placed| placed.id != 0);
+    let names = names.map(|placed| placed.served.name.as_str()).collect();
+    identities.end(&names, &tables);
+
+    desired.endpoints = placed.iter().map(endpoints::Placed::listed).collect();
+    desired.resolvers = resolvers(observed, &placed, config, identities);
+    desired.notices.sort();
+    desired.notices.dedup();
+    desired
+}
+
+/// An attachment of a container to a Network that is served.
+struct Served<'a> {
+    container: &'a Container,
+    attachment: &'a Attachment,
+    network: &'a Network,
+    labels: LabelPolicy,
+    /// Names of the Groups that it is in.
+    aliases: BTreeSet<String>,
+    /// What [`Identities`] know it by.
+    name: String,
+}
+
+type Networks<'a> = BTreeMap<&'a NetworkId, &'a Network>;
+type Zones<'a> = BTreeMap<&'a NetworkId, Zone>;
+
+fn settings(config: &Config) -> Settings {
+    let Vips { ipv4, ipv6 } = config.vips;
+    Settings {
+        vips_v4: Addr::from(ipv4.network()),
+        vips_v4_mask: Addr::mask(96 + ipv4.prefix_len()),
+        vips_v6: Addr::from(ipv6.network()),
+        vips_v6_mask: Addr::mask(ipv6.prefix_len()),
+        timeouts: config.timeouts,
+        refusals: config.limits.refusals_per_second,
+        events: config.limits.events_per_second,
+        _pad: 0,
+    }
+}
+
+/// The Networks that veer balances on: not those that are left to Docker, and not those whose own
+/// addresses would be taken for VIPs.
+fn served_networks<'a>(
+    observed: &'a Observed,
+    config: &Config,
+    notices: &mut Vec<Notice>,
+) -> Networks<'a> {
+    let mut networks = Networks::new();
+    for network in observed.networks.iter().filter(|n| config.serves(&n.name)) {
+        let clash = |subnet: &IpNet| Some((config.vips.clash(subnet)?, *subnet));
+        let Some(((key, pool), subnet)) = network.subnets.iter().find_map(clash) else {
+            networks.insert(&network.id, network);
+            continue;
+        };
+        notices.push(Notice {
+            subject: format!("network {}", network.name),
+            message: format!(
+                "not served: its subnet {subnet} shares addresses with the pool {pool}; \
+                 set [vips] {key} to a range that nothing else uses"
+            ),
+        });
+    }
+    networks
+}
+
+/// By name of the container, its id, and name of the Network: the order of Members everywhere.
+fn served<'a>(
+    observed: &'a Observed,
+    networks: &Networks<'a>,
+    notices: &mut Vec<Notice>,
+) -> Vec<Served<'a>> {
+    let mut served = Vec::new();
+    for container in &observed.containers {
+        let attachments = container.attachments.iter();
+        let mut attachments = attachments
+            .filter_map(|attachment| Some((attachment, *networks.get(&attachment.network)?)))
+            .peekable();
+        if attachments.peek().is_none() {
+            continue;
+        }
+        let labels = policy::labels(container, notices);
+        served.extend(attachments.map(|(attachment, network)| Served {
+            container,
+            attachment,
+            network,
+            labels,
+            aliases: aliases(container, attachment),
+            name: attachment_name(container, attachment),
+        }));
+    }
+    served.sort_by_key(|s: &Served<'_>| (&s.container.name, &s.container.id, &s.network.name));
+    served
+}
+
+fn present<'a>(networks: &Networks<'a>, drafts: &'a [Draft<'a>]) -> Present<'a> {
+    let mut present: Present<'a> = networks.keys().map(|id| (*id, BTreeSet::new())).collect();
+    for draft in drafts {
+        if draft.policy.endpoint_mode == EndpointMode::Vip {
+            let aliases = present.entry(&draft.network.id).or_default();
+            aliases.insert(&draft.alias);
+        }
+    }
+    present
+}
+
+fn zones<'a>(
+    networks: &Networks<'a>,
+    identities: &mut Identities,
+    notices: &mut Vec<Notice>,
+) -> Zones<'a> {
+    let mut zones = Zones::new();
+    for (id, network) in networks {
+        match identities.zone(id) {
+            Ok(zone) => {
+                zones.insert(id, zone);
+            }
+            Err(full) => notices.push(Notice {
+                subject: format!("network {}", network.name),
+                message: format!("not served: {full}"),
+            }),
+        }
+    }
+    zones
+}
+
+/// Each namespace, with a route to each slice of VIPs of each Network that its container is
+/// attached to, in the families that it has there.
+fn resolvers(
+    observed: &Observed,
+    placed: &[endpoints::Placed<'_>],
+    config: &Config,
+    identities: &Identities,
+) -> Vec<ServedNamespace> {
+    let mut routes: BTreeMap<_, Vec<VipRoute>> = BTreeMap::new();
+    for placed in placed {
+        let routes = routes.entry(&placed.served.container.id).or_default();
+        routes.extend(vip_routes(placed.served, config, identities));
+    }
+    let resolver = |container: &Container| {
+        Some(ServedNamespace {
+            routes: routes.get(&container.id)?.clone(),
+            netns: container.netns.clone()?,
+            container: container.id.clone(),
+        })
+    };
+    observed.containers.iter().filter_map(resolver).collect()
+}
+
+fn vip_routes(served: &Served<'_>, config: &Config, identities: &Identities) -> Vec<VipRoute> {
+    let attachment = served.attachment;
+    let Some(link) = &attachment.link else {
+        return Vec::new();
+    };
+    let container_ifindex = link.container_ifindex;
+    let slices = identities.slices(&attachment.network);
+    let routes = slices.flat_map(|slice| {
+        let v4 = attachment.v4.map(|_| config.vips.slice_v4(slice));
+        let v6 = attachment.v6.map(|_| config.vips.slice_v6(slice));
+        v4.into_iter().chain(v6)
+    });
+    routes
+        .map(|to| VipRoute {
+            container_ifindex,
+            to,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
