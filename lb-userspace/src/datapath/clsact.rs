@@ -1,0 +1,113 @@
+//! Filters on a veth's clsact qdisc: how programs are attached before Linux 6.6.
+//!
+//! A filter belongs to the interface and outlives every process. Ours has a fixed place, so that a
+//! later veer finds it and replaces its program in one step.
+
+use std::io;
+
+use aya::programs::links::Link;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use nix::net::if_::if_indextoname;
+
+use super::object::ENDPOINT_IN;
+use super::pins::Pins;
+
+/// Before the filters of others, which begin at 49152 if they do not choose.
+const PRIORITY: u16 = 1;
+/// "ve", so that it is nobody else's.
+const HANDLE: TcHandle = TcHandle::new(0, 0x7665);
+
+/// Whether there is an interface with this index.
+pub(super) fn exists(ifindex: u32) -> bool {
+    name(ifindex).is_ok()
+}
+
+/// Puts the pinned `endpoint_in` onto the interface, in the place of an older one.
+pub(super) fn attach(ifindex: u32, pins: &Pins) -> io::Result<()> {
+    let name = name(ifindex)?;
+    match qdisc_add_clsact(&name) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        result => result.map_err(|error| io_error(error.into()))?,
+    }
+    let mut program = pinned(pins)?;
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: PRIORITY,
+        handle: HANDLE,
+        classid: None,
+    });
+    let link = match program.attach_with_options(&name, TcAttachType::Ingress, options) {
+        Err(error) if os_error(&error) == Some(libc::EEXIST) => {
+            program.attach_to_link(filter(&name)?)
+        }
+        link => link,
+    };
+    keep(&mut program, link)
+}
+
+/// Puts the pinned `endpoint_in` in the place of an older one; `false` if there is none.
+pub(super) fn replace(ifindex: u32, pins: &Pins) -> io::Result<bool> {
+    let Ok(name) = name(ifindex) else {
+        return Ok(false);
+    };
+    let mut program = pinned(pins)?;
+    match program.attach_to_link(filter(&name)?) {
+        Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+        link => keep(&mut program, link).map(|()| true),
+    }
+}
+
+/// Takes our filter off the interface; no error if it is not there.
+pub(super) fn detach(ifindex: u32) -> io::Result<()> {
+    let Ok(name) = name(ifindex) else {
+        return Ok(());
+    };
+    match filter(&name)?.detach() {
+        Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
+        result => result.map_err(io_error),
+    }
+}
+
+fn name(ifindex: u32) -> io::Result<String> {
+    let name = if_indextoname(ifindex)?;
+    name.into_string()
+        .map_err(|_| io::Error::other("the interface's name is not text"))
+}
+
+fn pinned(pins: &Pins) -> io::Result<SchedClassifier> {
+    SchedClassifier::from_pin(pins.program(ENDPOINT_IN)).map_err(io_error)
+}
+
+fn filter(name: &str) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+}
+
+/// Lets the filter outlive this process.
+fn keep(
+    program: &mut SchedClassifier,
+    link: Result<<SchedClassifierLink as Link>::Id, ProgramError>,
+) -> io::Result<()> {
+    let link = link.and_then(|link| program.take_link(link));
+    // Dropping it would take the filter off.
+    std::mem::forget(link.map_err(io_error)?);
+    Ok(())
+}
+
+fn os_error(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::TcError(TcError::NetlinkError(error)) | ProgramError::NetlinkError(error) => {
+            error.raw_os_error()
+        }
+        ProgramError::TcError(TcError::IoError(error)) => error.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn io_error(error: ProgramError) -> io::Error {
+    match os_error(&error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error),
+    }
+}

@@ -1,0 +1,35 @@
+//! What the programs have counted, over all CPUs.
+
+use lb_common::{BackendCounters, EndpointId, FrontendCounters, Reason};
+
+use super::error::DatapathError;
+use super::maps::Maps;
+
+impl Maps {
+    /// How often each Reason was counted.
+    pub fn count_reasons(&self) -> Result<Vec<(Reason, u64)>, DatapathError> {
+        let count = |reason: &Reason| Ok((*reason, self.reasons.get(*reason as u32)?.iter().sum()));
+        Reason::ALL.iter().map(count).collect()
+    }
+
+    /// What the Frontend with this id has seen; nothing if there is no such id.
+    pub fn count_frontend(&self, id: u32) -> Result<FrontendCounters, DatapathError> {
+        let mut sum = FrontendCounters::default();
+        for cpu in self.frontend_counters.get(id)? {
+            sum.connections += cpu.connections;
+            sum.refused += cpu.refused;
+        }
+        Ok(sum)
+    }
+
+    /// What the Endpoint with this id has seen as a Backend; nothing if there is no such id.
+    pub fn count_backend(&self, id: EndpointId) -> Result<BackendCounters, DatapathError> {
+        let mut sum = BackendCounters::default();
+        for cpu in self.backend_counters.get(id)? {
+            sum.connections += cpu.connections;
+            sum.packets += cpu.packets;
+            sum.bytes += cpu.bytes;
+        }
+        Ok(sum)
+    }
+}

@@ -1,0 +1,309 @@
+//! Typed access to the maps. Reading and writing take `&self`: the kernel orders what happens at once.
+
+use std::io;
+use std::marker::PhantomData;
+
+use bytemuck::Pod;
+use lb_common::{
+    BackendCounters, Connection, Endpoint, FlowKey, Frontend, FrontendCounters, FrontendKey,
+    Resolver, Settings, Slot, Veth,
+};
+
+use super::bpf::{self, Cursor, Memory};
+use super::error::DatapathError;
+use super::spec::{self, Spec};
+
+/// Elements that are copied in one system call when a map is listed.
+const BATCH: usize = 1_024;
+
+/// All maps that userspace reads or writes.
+#[derive(Debug)]
+pub struct Maps {
+    pub settings: Array<Settings>,
+    pub veths: Table<u32, Veth>,
+    pub endpoints: Shared<Endpoint>,
+    pub frontends: Table<FrontendKey, Frontend>,
+    pub slots: Shared<Slot>,
+    pub turns: Shared<u64>,
+    pub loads: Shared<u64>,
+    pub connections: Table<FlowKey, Connection>,
+    pub half_open: Table<FlowKey, Connection>,
+    pub reasons: PerCpu<u64>,
+    pub frontend_counters: PerCpu<FrontendCounters>,
+    pub backend_counters: PerCpu<BackendCounters>,
+    pub resolvers: Table<u64, Resolver>,
+    pub heartbeat: Array<u64>,
+    pub(super) events: bpf::Map,
+}
+
+impl Maps {
+    /// Takes each map from `open` and sees to it that it is what the programs expect.
+    pub(super) fn open(
+        mut open: impl FnMut(&Spec) -> Result<bpf::Map, DatapathError>,
+    ) -> Result<Self, DatapathError> {
+        let mut checked = |spec: Spec| {
+            let map = open(&spec)?;
+            if spec.shape() != map.info().into() {
+                return Err(DatapathError::Layout {
+                    map: spec.name,
+                    found: map.info().into(),
+                    expected: spec.shape(),
+                });
+            }
+            Ok(Named { spec, map })
+        };
+        Ok(Self {
+            settings: Array::new(checked(spec::SETTINGS)?),
+            veths: Table::new(checked(spec::VETHS)?),
+            endpoints: Shared::new(checked(spec::ENDPOINTS)?)?,
+            frontends: Table::new(checked(spec::FRONTENDS)?),
+            slots: Shared::new(checked(spec::SLOTS)?)?,
+            turns: Shared::new(checked(spec::TURNS)?)?,
+            loads: Shared::new(checked(spec::LOADS)?)?,
+            connections: Table::new(checked(spec::CONNECTIONS)?),
+            half_open: Table::new(checked(spec::HALF_OPEN)?),
+            reasons: PerCpu::new(checked(spec::REASONS)?),
+            frontend_counters: PerCpu::new(checked(spec::FRONTEND_COUNTERS)?),
+            backend_counters: PerCpu::new(checked(spec::BACKEND_COUNTERS)?),
+            resolvers: Table::new(checked(spec::RESOLVERS)?),
+            heartbeat: Array::new(checked(spec::HEARTBEAT)?),
+            events: checked(spec::EVENTS)?.map,
+        })
+    }
+}
+
+/// A map and what it is called.
+#[derive(Debug)]
+struct Named {
+    spec: Spec,
+    map: bpf::Map,
+}
+
+impl Named {
+    fn len(&self) -> u32 {
+        self.map.info().max_entries
+    }
+
+    /// Gives `error` the map's name and, if the map is full, the way out.
+    fn error(&self, attempt: &'static str, error: io::Error) -> DatapathError {
+        let map = self.spec.name;
+        if error.raw_os_error() == Some(libc::E2BIG) {
+            return self.full();
+        }
+        DatapathError::Map {
+            attempt,
+            map,
+            source: error,
+        }
+    }
+
+    fn full(&self) -> DatapathError {
+        DatapathError::MapFull {
+            map: self.spec.name,
+            size: self.len(),
+            key: self.spec.config_key().unwrap_or("maps"),
+        }
+    }
+}
+
+/// A hash map.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    inner: Named,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn new(inner: Named) -> Self {
+        Self {
+            inner,
+            types: PhantomData,
+        }
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &K) -> Result<Option<V>, DatapathError> {
+        let mut value = V::zeroed();
+        let found = self
+            .inner
+            .map
+            .lookup(bytemuck::bytes_of(key), bytemuck::bytes_of_mut(&mut value))
+            .map_err(|error| self.inner.error("read", error))?;
+        Ok(found.then_some(value))
+    }
+
+    /// Inserts or replaces, in one step for everybody who reads.
+    pub fn put(&self, key: &K, value: &V) -> Result<(), DatapathError> {
+        self.inner
+            .map
+            .update(bytemuck::bytes_of(key), bytemuck::bytes_of(value))
+            .map_err(|error| self.inner.error("write", error))
+    }
+
+    /// Removes; `false` if there was nothing.
+    pub fn remove(&self, key: &K) -> Result<bool, DatapathError> {
+        self.inner
+            .map
+            .delete(bytemuck::bytes_of(key))
+            .map_err(|error| self.inner.error("delete from", error))
+    }
+
+    /// Every element that is there from the beginning to the end of the listing.
+    pub fn entries(&self) -> Result<Vec<(K, V)>, DatapathError> {
+        let mut entries = Vec::new();
+        let mut place = Some(Cursor::default());
+        while let Some(from) = place {
+            place = self.slice(from, BATCH, &mut entries)?;
+        }
+        Ok(entries)
+    }
+
+    /// Appends about `budget` elements from `from` on, and gives the place to go on from, `None` at
+    /// the end.
+    pub(super) fn slice(
+        &self,
+        from: Cursor,
+        budget: usize,
+        entries: &mut Vec<(K, V)>,
+    ) -> Result<Option<Cursor>, DatapathError> {
+        let mut room = budget.max(1);
+        loop {
+            let mut keys = vec![K::zeroed(); room];
+            let mut values = vec![V::zeroed(); room];
+            let result = self.inner.map.lookup_batch(
+                from,
+                bytemuck::cast_slice_mut(&mut keys),
+                bytemuck::cast_slice_mut(&mut values),
+            );
+            match result {
+                Ok(slice) => {
+                    entries.extend(keys.into_iter().zip(values).take(slice.count));
+                    return Ok(slice.next);
+                }
+                // A bucket is never cut: one that has more elements than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
+                Err(error) => return Err(self.inner.error("list", error)),
+            }
+        }
+    }
+
+    /// How many elements there is room for.
+    pub fn capacity(&self) -> u32 {
+        self.inner.len()
+    }
+}
+
+/// An array that is reached by system calls.
+#[derive(Debug)]
+pub struct Array<V> {
+    inner: Named,
+    types: PhantomData<V>,
+}
+
+impl<V: Pod> Array<V> {
+    fn new(inner: Named) -> Self {
+        Self {
+            inner,
+            types: PhantomData,
+        }
+    }
+
+    /// The value at `index`.
+    pub fn get(&self, index: u32) -> Result<V, DatapathError> {
+        let mut value = V::zeroed();
+        self.inner
+            .map
+            .lookup(&index.to_ne_bytes(), bytemuck::bytes_of_mut(&mut value))
+            .map_err(|error| self.inner.error("read", error))?;
+        Ok(value)
+    }
+
+    /// Replaces the value at `index`.
+    pub fn put(&self, index: u32, value: &V) -> Result<(), DatapathError> {
+        self.inner
+            .map
+            .update(&index.to_ne_bytes(), bytemuck::bytes_of(value))
+            .map_err(|error| self.inner.error("write", error))
+    }
+
+    /// The same array through a descriptor of its own.
+    pub(super) fn try_clone(&self) -> Result<Self, DatapathError> {
+        let map = self.inner.map.try_clone();
+        Ok(Self::new(Named {
+            spec: self.inner.spec,
+            map: map.map_err(|error| self.inner.error("open", error))?,
+        }))
+    }
+}
+
+/// An array whose memory is shared with the kernel.
+#[derive(Debug)]
+pub struct Shared<V> {
+    inner: Named,
+    memory: Memory,
+    types: PhantomData<V>,
+}
+
+impl<V: Pod> Shared<V> {
+    fn new(inner: Named) -> Result<Self, DatapathError> {
+        let memory = inner.map.memory();
+        let memory = memory.map_err(|error| inner.error("map into memory", error))?;
+        Ok(Self {
+            inner,
+            memory,
+            types: PhantomData,
+        })
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> u32 {
+        self.inner.len()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value at `index`, `None` beyond the end.
+    pub fn get(&self, index: u32) -> Option<V> {
+        self.memory.read(index)
+    }
+
+    /// Replaces the value at `index`. Fails with [`DatapathError::MapFull`] beyond the end.
+    pub fn put(&self, index: u32, value: V) -> Result<(), DatapathError> {
+        self.memory
+            .write(index, value)
+            .ok_or_else(|| self.inner.full())
+    }
+}
+
+/// An array with a value for each CPU.
+#[derive(Debug)]
+pub struct PerCpu<V> {
+    inner: Named,
+    types: PhantomData<V>,
+}
+
+impl<V: Pod> PerCpu<V> {
+    fn new(inner: Named) -> Self {
+        Self {
+            inner,
+            types: PhantomData,
+        }
+    }
+
+    /// The values of all CPUs at `index`.
+    pub fn get(&self, index: u32) -> Result<Vec<V>, DatapathError> {
+        let mut bytes = vec![0; self.inner.map.value_len()];
+        self.inner
+            .map
+            .lookup(&index.to_ne_bytes(), &mut bytes)
+            .map_err(|error| self.inner.error("read", error))?;
+        // The kernel rounds each CPU's value up to whole words.
+        let values = bytes.chunks_exact(size_of::<V>().next_multiple_of(8));
+        Ok(values
+            .map(|value| bytemuck::pod_read_unaligned(&value[..size_of::<V>()]))
+            .collect())
+    }
+}

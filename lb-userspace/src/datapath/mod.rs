@@ -1,0 +1,288 @@
+//! The kernel side, as the daemon handles it: programs loaded and attached, maps read and written.
+//!
+//! Everything is pinned (see `pins`), so the datapath works without the daemon. [`Datapath::open`]
+//! therefore adopts: it takes the maps as they are, puts its own programs in the place of the pinned
+//! ones, each in one step, and clears nothing. What the maps hold is [`Datapath::actual`]; the
+//! difference to what is wanted comes back as Steps for [`Datapath::apply`].
+//!
+//! # Why
+//! Maps belong to one layout ([`lb_common::LAYOUT`]) and programs of another one never see them: its
+//! number is part of the pins' paths. Sizes of values are compared besides, because the kernel copies
+//! a value whole and nobody else checks that there is room for it.
+
+mod bpf;
+mod cgroup;
+mod clock;
+mod clsact;
+mod collect;
+mod connections;
+mod counters;
+mod error;
+mod events;
+mod expiry;
+mod features;
+mod lock;
+mod maps;
+mod mounts;
+mod object;
+mod pins;
+mod spec;
+mod state;
+mod uninstall;
+mod veths;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lb_common::{
+    BackendCounters, Connection, EndpointId, FlowKey, FrontendCounters, Reason, Resolver,
+};
+
+use crate::config::Maps as Sizes;
+use crate::instance::Instance;
+use crate::netns::Namespace;
+use crate::reconcile::{State, Step};
+use collect::Place;
+use lock::Lock;
+use maps::Array;
+use object::{COLLECT, ENDPOINT_IN};
+use pins::Pins;
+use veths::Veths;
+
+pub use clock::now;
+pub use collect::Collected;
+pub use connections::Filter;
+pub use error::{DatapathError, Warning};
+pub use events::EventStream;
+pub use features::{Feature, Health, features};
+pub use maps::{Maps, PerCpu, Shared, Table};
+pub use object::{OBJECT, Object, Programs};
+pub use spec::Shape;
+pub use uninstall::Uninstalled;
+pub use veths::Hook;
+
+/// Which datapath to open, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub instance: Instance,
+    /// Where the BPF file system is, or is to be mounted.
+    pub bpffs: PathBuf,
+    /// The instance's own folder, for the lock.
+    pub folder: PathBuf,
+    /// Sizes of maps that are made; those that are pinned keep theirs.
+    pub sizes: Sizes,
+    /// The cgroup that DNS is taken over in; `None`: the cgroup2 root.
+    pub cgroup: Option<PathBuf>,
+    /// How veths are attached to; `None`: the best that the kernel has.
+    pub hook: Option<Hook>,
+    pub object: &'static [u8],
+}
+
+impl Options {
+    /// What holds on a host, for the calling thread's network namespace.
+    pub fn here(sizes: Sizes) -> io::Result<Self> {
+        let instance = Instance::of(Namespace::current()?.cookie()?);
+        Ok(Self {
+            folder: instance.folder(),
+            instance,
+            bpffs: PathBuf::from("/sys/fs/bpf"),
+            sizes,
+            cgroup: None,
+            hook: None,
+            object: OBJECT,
+        })
+    }
+}
+
+/// What a former veer had left, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Whether there were maps.
+    pub found: bool,
+    /// Interfaces that went on with the new program.
+    pub attached: BTreeSet<u32>,
+    /// Interfaces that had gone meanwhile.
+    pub removed: BTreeSet<u32>,
+    pub warnings: Vec<Warning>,
+}
+
+/// The datapath of one network namespace. Attaching and detaching must be done from a thread in
+/// that namespace.
+#[derive(Debug)]
+pub struct Datapath {
+    maps: Maps,
+    programs: Programs,
+    pins: Pins,
+    hook: Hook,
+    place: Place,
+    _lock: Lock,
+}
+
+impl Datapath {
+    /// Loads the programs, or adopts what is pinned. Clears nothing, and leaves nothing half done that
+    /// the next call does not complete.
+    pub fn open(options: &Options) -> Result<(Self, Adopted), DatapathError> {
+        features::require()?;
+        mounts::require_bpffs(&options.bpffs)?;
+        let lock = Lock::take(&options.folder, &options.instance)?;
+        let pins = Pins::new(&options.bpffs, options.instance.name());
+        pins.create()?;
+        let found = pins.map(spec::SETTINGS.name).exists();
+        let (object, mut warnings) = Object::adopt(options.object, &options.sizes, &pins)?;
+        let Object { maps, programs } = object;
+        programs.pin(&pins)?;
+
+        let datapath = Self {
+            hook: options.hook.map_or_else(features::hook, Ok)?,
+            maps,
+            programs,
+            pins,
+            place: Place::default(),
+            _lock: lock,
+        };
+        let kept = datapath.veths().adopt(datapath.endpoint_in()?)?;
+        let cgroup = options.cgroup.as_deref();
+        warnings.extend(cgroup::attach(&datapath.programs, &datapath.pins, cgroup)?);
+        let others = datapath.pins.other_layouts()?;
+        warnings.extend(others.into_iter().map(|path| Warning::OtherLayout { path }));
+        let adopted = Adopted {
+            found,
+            attached: kept.attached,
+            removed: kept.removed,
+            warnings,
+        };
+        Ok((datapath, adopted))
+    }
+
+    /// Detaches everything of the instance and removes every pin. Fails with
+    /// [`DatapathError::AlreadyServed`] while a daemon serves it.
+    pub fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError> {
+        uninstall::uninstall(options)
+    }
+
+    /// What the maps hold and what is attached.
+    pub fn actual(&self) -> Result<State, DatapathError> {
+        state::actual(&self.maps, &self.veths())
+    }
+
+    /// Carries out one Step. Carrying it out again changes nothing.
+    pub fn apply(&mut self, step: &Step) -> Result<(), DatapathError> {
+        state::apply(&self.maps, &self.veths(), self.endpoint_in()?, step)
+    }
+
+    /// Sends DNS queries from the namespace with this cookie to `resolver`.
+    pub fn set_resolver(&self, cookie: u64, resolver: Resolver) -> Result<(), DatapathError> {
+        self.maps.resolvers.put(&cookie, &resolver)
+    }
+
+    /// Leaves DNS queries from the namespace with this cookie to Docker's resolver again.
+    pub fn remove_resolver(&self, cookie: u64) -> Result<(), DatapathError> {
+        self.maps.resolvers.remove(&cookie).map(drop)
+    }
+
+    /// The namespaces whose DNS is taken over, by cookie, and where it goes.
+    pub fn resolvers(&self) -> Result<Vec<(u64, Resolver)>, DatapathError> {
+        self.maps.resolvers.entries()
+    }
+
+    /// The sign of life that the takeover of DNS depends on.
+    pub fn heartbeat(&self) -> Result<Heartbeat, DatapathError> {
+        Ok(Heartbeat(self.maps.heartbeat.try_clone()?))
+    }
+
+    /// How often each Reason was counted.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, DatapathError> {
+        self.maps.count_reasons()
+    }
+
+    /// What the Frontend with this id has seen.
+    pub fn frontend_counters(&self, id: u32) -> Result<FrontendCounters, DatapathError> {
+        self.maps.count_frontend(id)
+    }
+
+    /// What the Endpoint with this id has seen as a Backend.
+    pub fn backend_counters(&self, id: EndpointId) -> Result<BackendCounters, DatapathError> {
+        self.maps.count_backend(id)
+    }
+
+    /// How many established Connections the Endpoint has as a Backend.
+    pub fn load(&self, id: EndpointId) -> u64 {
+        self.maps.loads.get(id).unwrap_or_default()
+    }
+
+    /// How many Connections the Frontend with this id has opened in turn.
+    pub fn turns(&self, id: u32) -> u64 {
+        self.maps.turns.get(id).unwrap_or_default()
+    }
+
+    /// The clients' entries of at most `limit` Connections, established ones first.
+    pub fn connections(
+        &self,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<(FlowKey, Connection)>, DatapathError> {
+        connections::list(&self.maps, filter, limit)
+    }
+
+    /// Every Endpoint that a Connection still names: their ids are not free.
+    pub fn held_endpoints(&self) -> Result<BTreeSet<EndpointId>, DatapathError> {
+        connections::held_endpoints(&self.maps)
+    }
+
+    /// Forgets Connections that are over: looks at about `budget` entries from where the last call
+    /// ended.
+    pub fn collect_slice(&mut self, budget: usize) -> Result<Collected, DatapathError> {
+        let program = self.programs.get(COLLECT)?;
+        collect::collect(&self.maps, program, &mut self.place, budget)
+    }
+
+    /// What happens to single flows. Must be called within a tokio runtime.
+    pub fn events(&self) -> Result<EventStream, DatapathError> {
+        EventStream::new(&self.maps.events)
+    }
+
+    /// The maps themselves.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// The programs as they are loaded, for running them with a packet of one's own.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// How veths are attached to.
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// The folder that the pins are in.
+    pub fn pinned_at(&self) -> &Path {
+        self.pins.instance()
+    }
+
+    fn veths(&self) -> Veths<'_> {
+        Veths {
+            pins: &self.pins,
+            hook: self.hook,
+        }
+    }
+
+    fn endpoint_in(&self) -> Result<std::os::fd::BorrowedFd<'_>, DatapathError> {
+        self.programs.get(ENDPOINT_IN)
+    }
+}
+
+/// The sign of life of the DNS server. Without one for [`Resolver::PATIENCE`], containers ask Docker's
+/// resolver again.
+#[derive(Debug)]
+pub struct Heartbeat(Array<u64>);
+
+impl Heartbeat {
+    /// Says that the server is alive now.
+    pub fn beat(&self) -> Result<(), DatapathError> {
+        let now = clock::now().map_err(DatapathError::file("read", "CLOCK_MONOTONIC"))?;
+        self.0.put(0, &now)
+    }
+}

@@ -1,0 +1,235 @@
+//! The kernel programs and their maps: from the object file into the kernel.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::maps::{Map as AyaMap, MapData};
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+
+use super::bpf::{self, AttachType};
+use super::error::{DatapathError, Warning};
+use super::maps::Maps;
+use super::pins::{self, Pins};
+use super::spec::{self, Spec};
+use crate::config::Maps as Sizes;
+
+/// The program on every served veth.
+pub(super) const ENDPOINT_IN: &str = "endpoint_in";
+/// The program that deletes Connections; runs only when it is called.
+pub(super) const COLLECT: &str = "collect";
+/// The programs on the cgroup2 root, which take DNS over.
+pub(super) const SOCKET: [(&str, AttachType); 8] = [
+    ("socket_connect4", AttachType::Connect4),
+    ("socket_connect6", AttachType::Connect6),
+    ("socket_sendmsg4", AttachType::SendMsg4),
+    ("socket_sendmsg6", AttachType::SendMsg6),
+    ("socket_recvmsg4", AttachType::RecvMsg4),
+    ("socket_recvmsg6", AttachType::RecvMsg6),
+    ("socket_getpeername4", AttachType::GetPeerName4),
+    ("socket_getpeername6", AttachType::GetPeerName6),
+];
+
+/// Lines of the verifier's log that are kept: its end says what was wrong.
+const LOG_LINES: usize = 30;
+
+/// The object that was built with this crate; empty if it was built without.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("VEER_EBPF_OBJECT"));
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs(BTreeMap<&'static str, OwnedFd>);
+
+impl Programs {
+    /// The program of this name.
+    pub fn get(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
+        let program = self.0.get(name).map(AsFd::as_fd);
+        program.ok_or(DatapathError::Incomplete {
+            kind: "program",
+            name,
+        })
+    }
+
+    /// Pins every program, in the place of those that were pinned.
+    pub(super) fn pin(&self, pins: &Pins) -> Result<(), DatapathError> {
+        for (name, program) in &self.0 {
+            pins::replace(program.as_fd(), &pins.program(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Maps and programs, in the kernel.
+#[derive(Debug)]
+pub struct Object {
+    pub maps: Maps,
+    pub programs: Programs,
+}
+
+impl Object {
+    /// Loads `object` with new maps, attached to and pinned at nothing: for trying out programs.
+    pub fn load(object: &[u8], sizes: &Sizes) -> Result<Self, DatapathError> {
+        Self::load_into(object, sizes, None)
+    }
+
+    /// Loads `object` with the pinned maps, making and pinning those that are missing. A pinned map
+    /// keeps its size; the warnings say where that is not the size asked for.
+    pub(super) fn adopt(
+        object: &[u8],
+        sizes: &Sizes,
+        pins: &Pins,
+    ) -> Result<(Self, Vec<Warning>), DatapathError> {
+        let mut warnings = Vec::new();
+        for spec in spec::ALL {
+            warnings.extend(check_pinned(spec, sizes, pins)?);
+        }
+        let loaded = Self::load_into(object, sizes, Some(pins))?;
+        Ok((loaded, warnings))
+    }
+
+    fn load_into(object: &[u8], sizes: &Sizes, pins: Option<&Pins>) -> Result<Self, DatapathError> {
+        if object.is_empty() {
+            return Err(DatapathError::NoObject);
+        }
+        let mut loader = EbpfLoader::new();
+        for spec in spec::ALL {
+            let mut entries = spec.entries(sizes);
+            if let Some(pins) = pins {
+                let path = pins.map(spec.name);
+                if let Some(kept) = pinned(spec, pins)? {
+                    entries = kept.info().max_entries;
+                }
+                loader.map_pin_path(spec.name, Cow::Owned(path));
+            }
+            loader.map_max_entries(spec.name, entries);
+        }
+        let mut ebpf = loader.load(object)?;
+        Ok(Self {
+            programs: load_programs(&mut ebpf)?,
+            maps: Maps::open(|spec| open_map(&ebpf, spec))?,
+        })
+    }
+}
+
+/// Sees to it that a pinned map is what the programs expect: nobody else does, and a value of another
+/// size would be written over the end of ours.
+fn check_pinned(spec: &Spec, sizes: &Sizes, pins: &Pins) -> Result<Option<Warning>, DatapathError> {
+    let Some(map) = pinned(spec, pins)? else {
+        return Ok(None);
+    };
+    let (found, expected) = (map.info().into(), spec.shape());
+    if found != expected {
+        return Err(DatapathError::Layout {
+            map: spec.name,
+            found,
+            expected,
+        });
+    }
+    let (kept, wanted) = (map.info().max_entries, spec.entries(sizes));
+    let warning = spec.config_key().map(|key| Warning::SizeKept {
+        map: spec.name,
+        kept,
+        wanted,
+        key,
+    });
+    Ok(warning.filter(|_| kept != wanted))
+}
+
+fn pinned(spec: &Spec, pins: &Pins) -> Result<Option<bpf::Map>, DatapathError> {
+    let path = pins.map(spec.name);
+    match bpf::Map::from_pin(&path) {
+        Ok(map) => Ok(Some(map)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DatapathError::file("open pinned map", path)(error)),
+    }
+}
+
+fn open_map(ebpf: &Ebpf, spec: &Spec) -> Result<bpf::Map, DatapathError> {
+    let name = spec.name;
+    let data = ebpf.map(name).and_then(data);
+    let data = data.ok_or(DatapathError::Incomplete { kind: "map", name })?;
+    let map = data.fd().as_fd().try_clone_to_owned();
+    map.and_then(bpf::Map::new)
+        .map_err(|source| DatapathError::Map {
+            attempt: "open",
+            map: name,
+            source,
+        })
+}
+
+fn data(map: &AyaMap) -> Option<&MapData> {
+    match map {
+        AyaMap::Array(data)
+        | AyaMap::HashMap(data)
+        | AyaMap::LruHashMap(data)
+        | AyaMap::PerCpuArray(data)
+        | AyaMap::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
+    let socket = SOCKET.iter().map(|(name, _)| *name);
+    let mut programs = BTreeMap::new();
+    for name in [ENDPOINT_IN, COLLECT].into_iter().chain(socket) {
+        let Some(program) = ebpf.program_mut(name) else {
+            continue;
+        };
+        load(program, name).map_err(|error| program_error(name, error))?;
+        let fd = program.fd().map_err(|error| program_error(name, error))?;
+        let fd = fd.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| DatapathError::Program {
+            attempt: "open",
+            program: name,
+            source,
+        })?;
+        programs.insert(name, fd);
+    }
+    Ok(Programs(programs))
+}
+
+fn load(program: &mut Program, name: &'static str) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(classifier) => classifier.load(),
+        Program::CgroupSockAddr(socket) => socket.load(),
+        _ => Err(ProgramError::InvalidName {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+fn program_error(program: &'static str, error: ProgramError) -> DatapathError {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => DatapathError::Verifier {
+            program,
+            source: io_error,
+            log: end_of(&verifier_log.to_string()),
+        },
+        error => DatapathError::Object(error.into()),
+    }
+}
+
+fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_long_log_is_kept() {
+        let log: Vec<String> = (0..100).map(|line| line.to_string()).collect();
+
+        let end = end_of(&log.join("\n"));
+
+        assert_eq!(end.lines().count(), LOG_LINES);
+        assert_eq!(end.lines().last(), Some("99"));
+        assert_eq!(end_of("short"), "short");
+    }
+}

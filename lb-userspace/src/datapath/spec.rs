@@ -1,0 +1,142 @@
+//! What each map must be: the userspace half of the agreement in [`lb_common::maps`].
+
+use lb_common::{
+    Affinity, AffinityKey, BackendCounters, Bucket, Connection, Endpoint, FlowKey, FragmentKey,
+    FragmentPorts, Frontend, FrontendCounters, FrontendKey, Limit, Reason, Resolver, Settings,
+    Slot, Veth,
+};
+
+use super::bpf::MapInfo;
+use crate::config::Maps as Sizes;
+
+/// One map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spec {
+    /// Its name in the object, and of its pin.
+    pub(super) name: &'static str,
+    kind: Kind,
+    key_size: u32,
+    value_size: u32,
+    size: Size,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+enum Kind {
+    Hash = 1,
+    Array = 2,
+    PerCpuArray = 6,
+    LruHash = 9,
+    RingBuffer = 27,
+}
+
+/// What decides how many entries a map has.
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    Fixed(u32),
+    Configured(&'static str, fn(&Sizes) -> u32),
+}
+
+/// How a pinned map differs from what the programs expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// An `enum bpf_map_type`.
+    pub kind: u32,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes.
+    pub value_size: u32,
+}
+
+macro_rules! maps {
+    ($($(#[$doc:meta])* $constant:ident: $kind:ident $key:ty => $value:ty, $size:expr;)+) => {
+        $($(#[$doc])* pub(super) const $constant: Spec = Spec {
+            name: stringify!($constant),
+            kind: Kind::$kind,
+            key_size: size_of::<$key>() as u32,
+            value_size: size_of::<$value>() as u32,
+            size: $size,
+        };)+
+
+        /// Every map.
+        pub(super) const ALL: &[Spec] = &[$($constant,)+];
+    };
+}
+
+macro_rules! configured {
+    ($key:ident) => {
+        Size::Configured(concat!("maps.", stringify!($key)), |sizes| sizes.$key)
+    };
+}
+
+maps! {
+    SETTINGS: Array u32 => Settings, Size::Fixed(1);
+    VETHS: Hash u32 => Veth, configured!(veths);
+    ENDPOINTS: Array u32 => Endpoint, configured!(endpoints);
+    FRONTENDS: Hash FrontendKey => Frontend, configured!(frontends);
+    SLOTS: Array u32 => Slot, configured!(slots);
+    TURNS: Array u32 => u64, configured!(frontends);
+    LOADS: Array u32 => u64, configured!(endpoints);
+    CONNECTIONS: Hash FlowKey => Connection, configured!(connections);
+    HALF_OPEN: LruHash FlowKey => Connection, configured!(half_open);
+    AFFINITY: LruHash AffinityKey => Affinity, configured!(affinity);
+    FRAGMENTS: LruHash FragmentKey => FragmentPorts, configured!(fragments);
+    REASONS: PerCpuArray u32 => u64, Size::Fixed(Reason::COUNT);
+    FRONTEND_COUNTERS: PerCpuArray u32 => FrontendCounters, configured!(frontends);
+    BACKEND_COUNTERS: PerCpuArray u32 => BackendCounters, configured!(endpoints);
+    LIMITS: PerCpuArray u32 => Bucket, Size::Fixed(Limit::COUNT);
+    EVENTS: RingBuffer () => (), configured!(events);
+    RESOLVERS: Hash u64 => Resolver, configured!(resolvers);
+    HEARTBEAT: Array u32 => u64, Size::Fixed(1);
+}
+
+impl Spec {
+    /// The number of entries that `sizes` asks for; of a ring buffer, bytes.
+    pub(super) fn entries(&self, sizes: &Sizes) -> u32 {
+        match self.size {
+            Size::Fixed(entries) => entries,
+            Size::Configured(_, of) => of(sizes),
+        }
+    }
+
+    /// The configuration key that says the number of entries, where there is one.
+    pub(super) fn config_key(&self) -> Option<&'static str> {
+        match self.size {
+            Size::Fixed(_) => None,
+            Size::Configured(key, _) => Some(key),
+        }
+    }
+
+    /// What the programs expect.
+    pub(super) fn shape(&self) -> Shape {
+        Shape {
+            kind: self.kind as u32,
+            key_size: self.key_size,
+            value_size: self.value_size,
+        }
+    }
+}
+
+impl From<MapInfo> for Shape {
+    fn from(info: MapInfo) -> Self {
+        Self {
+            kind: info.kind,
+            key_size: info.key_size,
+            value_size: info.value_size,
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            kind,
+            key_size,
+            value_size,
+        } = self;
+        write!(
+            f,
+            "type {kind}, keys of {key_size} bytes, values of {value_size} bytes"
+        )
+    }
+}

@@ -1,0 +1,75 @@
+//! Taking everything of an instance away.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::DatapathError;
+use super::lock::Lock;
+use super::pins::{self, Pins};
+use super::veths::Veths;
+use super::{Hook, Options, cgroup};
+
+/// What was taken away, and what could not be.
+#[derive(Debug, Default)]
+pub struct Uninstalled {
+    /// Pins that are gone: maps, programs and links.
+    pub pins: usize,
+    pub errors: Vec<DatapathError>,
+}
+
+impl Uninstalled {
+    fn note<T>(&mut self, result: Result<T, DatapathError>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn removed(&mut self, result: Result<bool, DatapathError>) {
+        self.pins += usize::from(self.note(result).unwrap_or_default());
+    }
+}
+
+/// Detaches the programs and removes every pin of the instance, of every layout. Goes on after an
+/// error and tells all of them. Fails only with [`DatapathError::AlreadyServed`] or if the lock
+/// cannot be had: nothing is taken from under a daemon that runs.
+pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError> {
+    let _lock = Lock::take(&options.folder, &options.instance)?;
+    let pins = Pins::new(&options.bpffs, options.instance.name());
+    let mut done = Uninstalled::default();
+    detach(&pins, &mut done);
+    for layout in done.note(pins.layouts()).unwrap_or_default() {
+        // Links first: a program without its maps would be the worse half.
+        for folder in ["links", "programs", "maps"] {
+            empty(&layout.join(folder), &mut done);
+        }
+        remove_folder(layout, &mut done);
+    }
+    remove_folder(pins.instance().to_owned(), &mut done);
+    Ok(done)
+}
+
+fn detach(pins: &Pins, done: &mut Uninstalled) {
+    let veths = Veths {
+        pins,
+        hook: Hook::Tcx,
+    };
+    for ifindex in done.note(pins.veth_links()).unwrap_or_default() {
+        done.removed(veths.detach(ifindex));
+    }
+    done.pins += done.note(cgroup::detach(pins)).unwrap_or_default();
+}
+
+fn empty(folder: &Path, done: &mut Uninstalled) {
+    for name in done.note(pins::names(folder)).unwrap_or_default() {
+        done.removed(pins::remove(&folder.join(name)));
+    }
+    remove_folder(folder.to_owned(), done);
+}
+
+fn remove_folder(folder: PathBuf, done: &mut Uninstalled) {
+    match fs::remove_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            done.note::<()>(Err(DatapathError::file("remove folder", folder)(error)));
+        }
+        _ => {}
+    }
+}

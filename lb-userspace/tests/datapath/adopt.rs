@@ -1,0 +1,199 @@
+//! What a later veer takes over from a former one.
+
+use std::fs;
+
+use aya::maps::{Array, MapData};
+use lb_userspace::datapath::{DatapathError, Warning};
+
+use crate::host::{Host, desired, files, pinned, warnings};
+
+#[test]
+fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    let desired = desired([10, 11]);
+    let first = host.serve(&host.options(), &desired);
+    let root = first.pinned_at().to_owned();
+    let before = pinned(&root);
+    drop(first);
+
+    let (second, adopted) = host.open(&host.options()).unwrap();
+
+    let after = pinned(&root);
+    assert!(adopted.found);
+    assert_eq!(warnings(&adopted), []);
+    assert_eq!(adopted.attached, desired.attached);
+    assert_eq!(host.run(|| second.actual().unwrap()), desired);
+    assert_eq!(after.maps, before.maps);
+    assert_eq!(after.links.len(), after.programs.len());
+    for (name, (link, program)) in &after.links {
+        assert_eq!(*link, before.links[name].0, "{name}");
+        assert_ne!(*program, before.links[name].1, "{name}");
+        let current = name.split('-').next().unwrap();
+        assert_eq!(*program, after.programs[current], "{name}");
+    }
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_anywhere_is_completed() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    let desired = desired([10, 11]);
+    let complete = host.serve(&host.options(), &desired);
+    let layout = complete.pinned_at().join(format!("v{}", lb_common::LAYOUT));
+    let made_in_order = ["maps", "programs", "links"];
+    let pins = || {
+        made_in_order
+            .map(|folder| files(&layout.join(folder)))
+            .concat()
+    };
+    let all = pins().len();
+    drop(complete);
+
+    for made in (0..=all).step_by(3) {
+        for pin in &pins()[made..] {
+            fs::remove_file(pin).unwrap();
+        }
+        if made == 0 {
+            fs::remove_dir(layout.join("links")).unwrap();
+        }
+        let healed = host.serve(&host.options(), &desired);
+
+        assert_eq!(pins().len(), all, "after {made} pins");
+        assert_eq!(host.run(|| healed.actual().unwrap()), desired);
+    }
+}
+
+#[test]
+fn pins_of_interfaces_that_are_gone_are_removed() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    drop(host.serve(&host.options(), &desired([10, 11])));
+    host.remove_veth(10);
+    host.remove_veth(11);
+    // Another interface that happens to get the index.
+    host.add_veth(11);
+
+    let (datapath, adopted) = host.open(&host.options()).unwrap();
+
+    assert_eq!(adopted.attached, [].into());
+    assert_eq!(adopted.removed, [10, 11].into());
+    let attached = host.run(|| datapath.actual().unwrap()).attached;
+    assert_eq!(attached, [].into());
+}
+
+#[test]
+fn an_interface_that_gets_the_index_of_a_vanished_one_is_attached_to() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    let wanted = desired([10, 11]);
+    let mut datapath = host.serve(&host.options(), &wanted);
+    host.remove_veth(10);
+    host.add_veth(10);
+
+    let seen = host.run(|| datapath.actual().unwrap());
+    host.reconcile(&mut datapath, &wanted);
+
+    assert_eq!(seen.attached, [11].into());
+    assert_eq!(host.run(|| datapath.actual().unwrap()), wanted);
+    host.run(|| {
+        use aya::programs::{SchedClassifier, TcAttachType};
+        let (_, programs) = SchedClassifier::query_tcx("near10", TcAttachType::Ingress).unwrap();
+        assert_eq!(programs.len(), 1);
+    });
+}
+
+#[test]
+fn another_size_is_told_and_the_map_kept() {
+    let host = Host::new();
+    let mut options = host.options();
+    let first = host.open(&options).unwrap().0;
+    let before = pinned(first.pinned_at()).maps;
+    drop(first);
+    options.sizes.connections *= 2;
+
+    let (second, adopted) = host.open(&options).unwrap();
+
+    assert_eq!(pinned(second.pinned_at()).maps, before);
+    let warning = Warning::SizeKept {
+        map: "CONNECTIONS",
+        kept: 4_096,
+        wanted: 8_192,
+        key: "maps.connections",
+    };
+    assert_eq!(warnings(&adopted), [warning]);
+    assert_eq!(second.maps().connections.capacity(), 4_096);
+}
+
+#[test]
+fn a_map_of_another_shape_is_refused_and_left_alone() {
+    let host = Host::new();
+    let options = host.options();
+    let first = host.open(&options).unwrap().0;
+    let maps = first
+        .pinned_at()
+        .join(format!("v{}/maps", lb_common::LAYOUT));
+    drop(first);
+    let pin = maps.join("ENDPOINTS");
+    fs::remove_file(&pin).unwrap();
+    let stranger = Array::<MapData, u64>::create(256, 0).unwrap();
+    stranger.pin(&pin).unwrap();
+    let before = pinned_id(&pin);
+
+    let error = host.open(&options).unwrap_err();
+
+    let DatapathError::Layout { map, found, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!((*map, found.value_size), ("ENDPOINTS", 8));
+    assert_eq!(pinned_id(&pin), before);
+}
+
+fn pinned_id(path: &std::path::Path) -> u32 {
+    aya::maps::MapInfo::from_pin(path).unwrap().id()
+}
+
+#[test]
+fn a_second_veer_for_the_same_namespace_is_refused() {
+    let host = Host::new();
+    let _first = host.open(&host.options()).unwrap();
+
+    let error = host.open(&host.options()).unwrap_err();
+
+    let DatapathError::AlreadyServed { pid, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(pid, Some(std::process::id()));
+}
+
+#[test]
+fn without_a_cgroup_everything_else_works() {
+    let host = Host::new();
+    let mut options = host.options();
+    options.cgroup = Some("/nonexistent".into());
+
+    let (datapath, adopted) = host.open(&options).unwrap();
+
+    let [Warning::NoTakeover { cause }] = adopted.warnings.as_slice() else {
+        panic!("{:?}", adopted.warnings);
+    };
+    assert!(cause.contains("/nonexistent"), "{cause}");
+    assert!(pinned(datapath.pinned_at()).links.is_empty());
+}
+
+#[test]
+fn pins_of_another_layout_are_told() {
+    let host = Host::new();
+    let first = host.open(&host.options()).unwrap().0;
+    let other = first.pinned_at().join("v0");
+    fs::create_dir(&other).unwrap();
+    drop(first);
+
+    let adopted = host.open(&host.options()).unwrap().1;
+
+    assert_eq!(warnings(&adopted), [Warning::OtherLayout { path: other }]);
+}
