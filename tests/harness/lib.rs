@@ -7,6 +7,7 @@
 
 pub mod child;
 pub mod deadline;
+pub mod engine;
 pub mod host;
 pub mod object;
 pub mod packets;

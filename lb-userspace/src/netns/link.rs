@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::netlink::Netlink;
-use super::{Interface, Namespace, describe, interface};
+use super::{Interface, Namespace, cookie_of, describe, id, interface};
 
 /// The group that interfaces are put into just before they are removed together.
 const DOOMED: u32 = 0x7665_6572;
@@ -45,6 +45,17 @@ impl Links {
     /// Every interface here with its addresses, by index.
     pub fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
         interface::interfaces(&mut self.netlink)
+    }
+
+    /// The kernel's number of this namespace, unique until reboot (Linux 5.14).
+    pub fn cookie(&self) -> io::Result<u64> {
+        cookie_of(&self.netlink)
+    }
+
+    /// The number by which this namespace knows `other`, as in [`Interface::peer_netns_id`]; `None`
+    /// if it has none, so that no interface here can have its other end there.
+    pub fn number_of(&mut self, other: &Namespace) -> io::Result<Option<i32>> {
+        id::of(&mut self.netlink, other)
     }
 
     /// The index of the interface called `name`; [`io::ErrorKind::NotFound`] if there is none.

@@ -6,6 +6,7 @@
 //! (about 50 µs), and what is needed for longer is a socket that was opened inside: a socket keeps
 //! its namespace, whoever uses it.
 
+mod id;
 mod interface;
 mod link;
 mod netlink;

@@ -53,6 +53,20 @@ fn a_visit_sees_the_namespace_and_leaves_the_caller_where_it_was() {
 }
 
 #[test]
+fn a_pair_says_which_namespace_its_other_end_is_in() {
+    let (first, second) = pair();
+    let stranger = Namespace::create().unwrap();
+
+    let near = find(&first, "near");
+
+    let mut links = first.links().unwrap();
+    assert!(near.peer_netns_id.is_some());
+    assert_eq!(links.number_of(&second).unwrap(), near.peer_netns_id);
+    assert_eq!(links.number_of(&stranger).unwrap(), None);
+    assert_eq!(links.cookie().unwrap(), first.cookie().unwrap());
+}
+
+#[test]
 fn a_panic_inside_is_a_panic_of_the_caller() {
     let namespace = Namespace::create().unwrap();
 

@@ -3,6 +3,7 @@
 //! A provider is a task that publishes complete observations, and never ends: when its source cannot
 //! be reached, the last observation stays and [`ProviderHealth`] says so.
 
+pub mod docker;
 pub mod lab;
 
 use std::sync::Arc;
@@ -65,8 +66,9 @@ pub fn feed() -> (Publisher, Feed) {
 }
 
 impl Publisher {
-    /// Publishes `observed` if it says something new. `caused_at` is when its cause happened.
-    pub fn publish(&self, observed: Observed, caused_at: Option<SystemTime>) {
+    /// Publishes `observed` if it says something new, and returns whether it does. `caused_at` is
+    /// when its cause happened.
+    pub fn publish(&self, observed: Observed, caused_at: Option<SystemTime>) -> bool {
         self.observed.send_if_modified(|known| {
             if let Some(known) = known
                 && *known.observed == observed
@@ -78,7 +80,7 @@ impl Publisher {
                 caused_at,
             });
             true
-        });
+        })
     }
 
     /// Says that the source is followed. `detail` is what is followed.

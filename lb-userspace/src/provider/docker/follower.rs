@@ -1,0 +1,459 @@
+//! What is done about each piece of news.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::engine::{Engine, EngineError, Listed};
+use super::facts::{ContainerFacts, NetworkFacts, Run};
+use super::look::{Errand, Extent, Seen};
+use super::news::News;
+use super::observe::observe;
+use super::reads::Reads;
+use super::view::{Subject, View};
+use crate::model::{ContainerId, NetworkId};
+use crate::netns::{Interface, LinkChange, Namespace};
+use crate::provider::Publisher;
+
+/// How soon a namespace is looked into again when it was not as it should be, at first and at most.
+/// News of interfaces come sooner; this is for when they say too little.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long an interface may be nobody's before the Engine is asked whose it is.
+const STRAY: Duration = Duration::from_millis(200);
+
+/// Everything between the Engine's and the kernel's news and the observations.
+pub(super) struct Follower {
+    host: Arc<Namespace>,
+    publisher: Publisher,
+    view: View,
+    reads: Reads,
+    /// What was asked for and has not come back.
+    pub(super) tasks: JoinSet<Answer>,
+    stage: Stage,
+    /// What was heard of since the lists were asked for, which they may not have.
+    heard: BTreeSet<Subject>,
+    /// Whether everything was known once: then every observation is complete.
+    complete: bool,
+    /// What is being read because of some news, not in the course of reading everything.
+    urgent: BTreeSet<Subject>,
+    /// Whether an observation may have something new to say.
+    changed: bool,
+    /// Whether that can wait until everything has been read.
+    pressing: bool,
+    /// When the oldest cause that no observation covers yet happened.
+    caused_at: Option<SystemTime>,
+    looking: Looking,
+    pub(super) look_at: Option<Instant>,
+    pub(super) stray_at: Option<Instant>,
+    pub(super) last_event: Option<SystemTime>,
+}
+
+/// How far a reading of everything has come.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Lists,
+    /// The networks come first: a container's inspection is compared with them.
+    Networks {
+        awaited: BTreeSet<Subject>,
+        /// Containers to be read next, and those of them that must be known for an observation.
+        containers: Vec<Subject>,
+        running: BTreeSet<Subject>,
+        /// Which namespaces are looked into in the end.
+        extent: Extent,
+    },
+    Containers {
+        awaited: BTreeSet<Subject>,
+        extent: Extent,
+    },
+    Looking,
+    Done,
+}
+
+/// One visit of namespaces at a time.
+#[derive(Debug, Default)]
+struct Looking {
+    under_way: bool,
+    again: Option<Extent>,
+    delay: Duration,
+}
+
+/// Why an Engine is followed no longer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Kernel(#[from] io::Error),
+    #[error("a request to the Engine ended without an answer: {0}")]
+    Request(#[from] tokio::task::JoinError),
+}
+
+/// Something that was asked for.
+pub(super) enum Answer {
+    Container(ContainerId, Result<Option<ContainerFacts>, EngineError>),
+    Network(NetworkId, Result<Option<NetworkFacts>, EngineError>),
+    Lists(Result<(Vec<Listed>, Vec<NetworkId>), EngineError>),
+    Looked(io::Result<Seen>),
+}
+
+impl Follower {
+    pub(super) fn new(host: Arc<Namespace>, publisher: Publisher) -> Self {
+        Self {
+            host,
+            publisher,
+            view: View::default(),
+            reads: Reads::default(),
+            tasks: JoinSet::new(),
+            stage: Stage::default(),
+            heard: BTreeSet::new(),
+            complete: false,
+            urgent: BTreeSet::new(),
+            changed: false,
+            pressing: false,
+            caused_at: None,
+            looking: Looking::default(),
+            look_at: None,
+            stray_at: None,
+            last_event: None,
+        }
+    }
+
+    /// Forgets what was under way. What is known stays.
+    pub(super) fn lost(&mut self, error: &str) {
+        self.publisher.failing(error);
+        self.tasks = JoinSet::new();
+        self.reads = Reads::default();
+        self.urgent.clear();
+        self.stage = Stage::default();
+        self.looking = Looking::default();
+        (self.look_at, self.stray_at) = (None, None);
+    }
+
+    /// Whether everything has been read since the last loss.
+    pub(super) fn is_settled(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Asks for the lists of what there is. Afterwards what differs from what is known is read;
+    /// everything, after a loss.
+    pub(super) fn compare(&mut self, engine: &Engine) {
+        self.heard.clear();
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let lists = async { Ok((engine.containers().await?, engine.networks().await?)) };
+            Answer::Lists(lists.await)
+        });
+    }
+
+    /// Takes in the interfaces of the host, read anew.
+    pub(super) fn interfaces(&mut self, interfaces: Vec<Interface>) {
+        self.view.host.replace(interfaces);
+        self.changed = true;
+    }
+
+    pub(super) fn news(&mut self, engine: &Engine, news: &News) {
+        self.last_event = Some(news.at);
+        self.cause(news.at);
+        for subject in news.tell(&mut self.view) {
+            self.heard.insert(subject.clone());
+            self.read(engine, subject);
+        }
+        self.news_to_tell();
+    }
+
+    /// Takes in a change of the host's interfaces. Returns what is to be read again for it, `None`
+    /// if news were lost and that is everything.
+    pub(super) fn link(&mut self, change: LinkChange) -> Option<Vec<Subject>> {
+        match change {
+            LinkChange::Changed(interface) => {
+                let ifindex = interface.ifindex;
+                self.view.host.changed(interface);
+                if self.view.host.leads_elsewhere(ifindex) {
+                    self.appeared(ifindex);
+                }
+                Some(Vec::new())
+            }
+            LinkChange::Gone { ifindex, .. } => {
+                let owners = self.view.link_gone(ifindex);
+                if !owners.is_empty() {
+                    self.cause(SystemTime::now());
+                    self.news_to_tell();
+                }
+                let networks = owners.iter().flat_map(|owner| self.view.networks_of(owner));
+                let networks: Vec<_> = networks.map(Subject::Network).collect();
+                let owners = owners.into_iter().map(Subject::Container);
+                Some(owners.chain(networks).collect())
+            }
+            LinkChange::Missed => None,
+        }
+    }
+
+    /// Some container has got the interface whose host side is `ifindex`.
+    fn appeared(&mut self, ifindex: u32) {
+        if self.view.is_owned(ifindex) {
+            return;
+        }
+        self.stray_at.get_or_insert(Instant::now() + STRAY);
+        if !Errand::new(&self.view, Extent::Incomplete).is_empty() {
+            self.cause(SystemTime::now());
+            self.look(Extent::Incomplete);
+        }
+    }
+
+    /// Reads the networks that have interfaces of which nobody said whose they are.
+    pub(super) fn ask_for_strays(&mut self, engine: &Engine) {
+        self.stray_at = None;
+        for network in self.view.networks_with_strays() {
+            self.read(engine, Subject::Network(network));
+        }
+    }
+
+    pub(super) fn answered(&mut self, engine: &Engine, answer: Answer) -> Result<(), Lost> {
+        match answer {
+            Answer::Container(id, result) => {
+                let subject = Subject::Container(id);
+                if self.reads.done(&subject) {
+                    self.request(engine, subject);
+                } else {
+                    self.container(engine, &subject, result)?;
+                    self.settle(engine, &subject);
+                }
+            }
+            Answer::Network(id, result) => {
+                let subject = Subject::Network(id);
+                let again = self.reads.done(&subject);
+                self.network(engine, &subject, result)?;
+                if again {
+                    self.request(engine, subject);
+                } else {
+                    self.settle(engine, &subject);
+                }
+            }
+            Answer::Lists(lists) => {
+                let (containers, networks) = lists?;
+                self.listed(engine, &containers, networks);
+            }
+            Answer::Looked(seen) => self.looked(engine, seen?),
+        }
+        Ok(())
+    }
+
+    fn container(
+        &mut self,
+        engine: &Engine,
+        subject: &Subject,
+        result: Result<Option<ContainerFacts>, EngineError>,
+    ) -> Result<(), EngineError> {
+        match result {
+            Ok(Some(facts)) => {
+                for network in self.view.read_container(facts) {
+                    self.read(engine, Subject::Network(network));
+                }
+            }
+            Ok(None) => self.view.forget(subject),
+            Err(error) if error.is_about_one_answer() => {
+                self.view.could_not_read(subject.clone(), error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    fn network(
+        &mut self,
+        engine: &Engine,
+        subject: &Subject,
+        result: Result<Option<NetworkFacts>, EngineError>,
+    ) -> Result<(), EngineError> {
+        match result {
+            Ok(Some(facts)) => {
+                // The first reading of everything comes to them by itself.
+                let strangers = self.view.read_network(facts);
+                if !matches!(self.stage, Stage::Networks { .. }) {
+                    for container in strangers {
+                        self.read(engine, Subject::Container(container));
+                    }
+                }
+            }
+            Ok(None) => self.view.forget(subject),
+            Err(error) if error.is_about_one_answer() => {
+                self.view.could_not_read(subject.clone(), error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    fn listed(&mut self, engine: &Engine, containers: &[Listed], networks: Vec<NetworkId>) {
+        let networks = networks.into_iter().map(Subject::Network);
+        let networks: BTreeSet<_> = networks.collect();
+        let there = containers
+            .iter()
+            .map(|listed| Subject::Container(listed.id.clone()));
+        let there = there.chain(networks.iter().cloned());
+        self.view
+            .retain(&there.chain(self.heard.iter().cloned()).collect());
+        self.changed = true;
+
+        let everything = self.stage != Stage::Done;
+        let is_alive = |listed: &&Listed| listed.run != Run::Idle;
+        let subject = |listed: &Listed| Subject::Container(listed.id.clone());
+        let wanted = containers.iter().filter(|listed| {
+            let known = self.view.facts(&listed.id);
+            (everything && is_alive(listed)) || known.is_none_or(|facts| listed.differs(facts))
+        });
+        // Those that run come first: the others are read for when they are started.
+        let (alive, idle): (Vec<_>, Vec<_>) = wanted.partition(is_alive);
+        self.stage = Stage::Networks {
+            awaited: networks.clone(),
+            running: alive.iter().map(|listed| subject(listed)).collect(),
+            containers: alive.into_iter().chain(idle).map(subject).collect(),
+            extent: if everything {
+                Extent::All
+            } else {
+                Extent::Incomplete
+            },
+        };
+        networks
+            .into_iter()
+            .for_each(|network| self.reads.later(network));
+        self.advance(engine);
+    }
+
+    /// `subject` was read: goes on with what waits for it.
+    fn settle(&mut self, engine: &Engine, subject: &Subject) {
+        match &mut self.stage {
+            Stage::Networks { awaited, .. } | Stage::Containers { awaited, .. } => {
+                awaited.remove(subject);
+            }
+            Stage::Lists | Stage::Looking | Stage::Done => {}
+        }
+        self.advance(engine);
+        if self.urgent.remove(subject) {
+            self.pressing = true;
+            self.look(Extent::Incomplete);
+        }
+    }
+
+    /// Makes the requests whose turn it is, and goes on to the next stage when one is done.
+    fn advance(&mut self, engine: &Engine) {
+        match &mut self.stage {
+            Stage::Networks {
+                awaited,
+                containers,
+                running,
+                extent,
+            } if awaited.is_empty() => {
+                let containers = std::mem::take(containers);
+                let (awaited, extent) = (std::mem::take(running), *extent);
+                containers
+                    .into_iter()
+                    .for_each(|subject| self.reads.later(subject));
+                self.stage = Stage::Containers { awaited, extent };
+                return self.advance(engine);
+            }
+            Stage::Containers { awaited, extent } if awaited.is_empty() => {
+                let extent = *extent;
+                self.stage = Stage::Looking;
+                self.look(extent);
+            }
+            _ => {}
+        }
+        while let Some(subject) = self.reads.next() {
+            self.request(engine, subject);
+        }
+    }
+
+    /// Reads `subject`, or reads it again when a request that is under way has ended.
+    pub(super) fn read(&mut self, engine: &Engine, subject: Subject) {
+        self.urgent.insert(subject.clone());
+        if self.reads.now(&subject) {
+            self.request(engine, subject);
+        }
+    }
+
+    fn request(&mut self, engine: &Engine, subject: Subject) {
+        let engine = engine.clone();
+        match subject {
+            Subject::Container(id) => self.tasks.spawn(async move {
+                let answer = engine.container(&id).await;
+                Answer::Container(id, answer)
+            }),
+            Subject::Network(id) => self.tasks.spawn(async move {
+                let answer = engine.network(&id).await;
+                Answer::Network(id, answer)
+            }),
+        };
+    }
+
+    /// Looks into namespaces, unless a visit is under way: then afterwards.
+    pub(super) fn look(&mut self, extent: Extent) {
+        if self.looking.under_way {
+            self.looking.again = self.looking.again.max(Some(extent));
+            return;
+        }
+        self.look_at = None;
+        let errand = Errand::new(&self.view, extent);
+        if errand.is_empty() && self.stage != Stage::Looking {
+            return;
+        }
+        self.looking.under_way = true;
+        let host = Arc::clone(&self.host);
+        self.tasks.spawn(async move {
+            let seen = tokio::task::spawn_blocking(move || errand.run(&host)).await;
+            Answer::Looked(seen.unwrap_or_else(|error| Err(io::Error::other(error))))
+        });
+    }
+
+    fn looked(&mut self, engine: &Engine, seen: Seen) {
+        seen.tell(&mut self.view);
+        self.looking.under_way = false;
+        self.changed = true;
+        if self.stage == Stage::Looking && self.looking.again != Some(Extent::All) {
+            self.stage = Stage::Done;
+            self.complete = true;
+            self.publisher.following(&engine.detail);
+        }
+        // Before the next visit, so that a busy host does not keep an observation back.
+        self.publish();
+        if let Some(extent) = self.looking.again.take() {
+            return self.look(extent);
+        }
+        if Errand::new(&self.view, Extent::Incomplete).is_empty() {
+            self.looking.delay = Duration::ZERO;
+        } else {
+            let (first, longest) = LOOK_AGAIN;
+            self.looking.delay = (self.looking.delay * 2).clamp(first, longest);
+            self.look_at = Some(Instant::now() + self.looking.delay);
+        }
+    }
+
+    fn cause(&mut self, at: SystemTime) {
+        self.caused_at = Some(self.caused_at.map_or(at, |known| known.min(at)));
+    }
+
+    fn news_to_tell(&mut self) {
+        (self.changed, self.pressing) = (true, true);
+    }
+
+    /// Publishes what is known, unless nothing can have changed or more is known in a moment.
+    pub(super) fn publish(&mut self) {
+        let ripe = self.pressing || self.stage == Stage::Done;
+        if self.complete && self.changed && ripe && !self.looking.under_way {
+            (self.changed, self.pressing) = (false, false);
+            let told = self.publisher.publish(observe(&self.view), self.caused_at);
+            // A cause that has changed nothing is over when nothing more is to be read for it.
+            if told || self.urgent.is_empty() {
+                self.caused_at = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Looking into many namespaces at once.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::panic;
+use std::path::PathBuf;
+use std::thread;
+
+use super::inside::{Inside, search};
+use super::phase::Phase;
+use super::view::View;
+use crate::model::ContainerId;
+use crate::netns::Namespace;
+
+/// Visits for each thread: fewer are not worth starting one.
+const VISITS: usize = 16;
+
+/// What is to be looked at.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Errand {
+    /// Containers whose namespace is known.
+    visits: Vec<(ContainerId, PathBuf)>,
+    search: Option<Search>,
+}
+
+/// Where the namespaces are whose containers are not known yet.
+#[derive(Debug, PartialEq, Eq)]
+struct Search {
+    folder: Option<PathBuf>,
+    known: BTreeSet<PathBuf>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    visits: Visits,
+    found: Vec<Inside>,
+}
+
+/// Which containers are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// Those that lack an interface.
+    #[default]
+    Incomplete,
+    All,
+}
+
+impl Errand {
+    pub(super) fn new(view: &View, extent: Extent) -> Self {
+        let mut errand = Self::default();
+        let mut missing = false;
+        for (id, known) in view.attached() {
+            if extent == Extent::Incomplete && !view.is_incomplete(id, known) {
+                continue;
+            }
+            let found = known.inside.as_ref().map(|inside| &inside.netns.path);
+            // What the last inspection said is about the run before this one.
+            let told = known
+                .facts
+                .as_ref()
+                .and_then(|facts| facts.sandbox.as_ref());
+            match found.or(told.filter(|_| known.phase != Phase::Starting)) {
+                Some(path) => errand.visits.push((id.clone(), path.clone())),
+                None => missing = true,
+            }
+        }
+        if missing {
+            errand.search = Some(Search {
+                folder: view.sandbox_folder(),
+                known: view.sandboxes(),
+            });
+        }
+        errand
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.visits.is_empty() && self.search.is_none()
+    }
+
+    /// Looks, from the host's namespace. Blocks for some 0.2 ms a namespace.
+    pub(super) fn run(self, host: &Namespace) -> io::Result<Seen> {
+        let found = match &self.search {
+            Some(wanted) => search(&mut host.links()?, wanted.folder.as_deref(), &wanted.known)?,
+            None => Vec::new(),
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let share = self.visits.len().div_ceil(threads).max(VISITS);
+        let visits = thread::scope(|scope| {
+            let parts = self.visits.chunks(share);
+            let workers: Vec<_> = parts
+                .map(|visits| scope.spawn(|| look_all(host, visits)))
+                .collect();
+            workers
+                .into_iter()
+                .map(joined)
+                .collect::<io::Result<Vec<_>>>()
+        });
+        Ok(Seen {
+            visits: visits?.into_iter().flatten().collect(),
+            found,
+        })
+    }
+}
+
+type Visits = Vec<(ContainerId, Result<Inside, String>)>;
+
+fn joined(worker: thread::ScopedJoinHandle<'_, io::Result<Visits>>) -> io::Result<Visits> {
+    worker
+        .join()
+        .unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+fn look_all(host: &Namespace, visits: &[(ContainerId, PathBuf)]) -> io::Result<Visits> {
+    let mut links = host.links()?;
+    let look = |(id, path): &(ContainerId, PathBuf)| {
+        let seen = Inside::look(&mut links, path).map_err(|error| error.to_string());
+        (id.clone(), seen)
+    };
+    Ok(visits.iter().map(look).collect())
+}
+
+impl Seen {
+    /// Takes in everything that was seen.
+    pub(super) fn tell(self, view: &mut View) {
+        for (id, seen) in self.visits {
+            view.looked(&id, seen);
+        }
+        for inside in self.found {
+            view.claim(inside);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What is known of the Engine, as one observation.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::facts::{ContainerFacts, EndpointFacts, Mode, NetworkFacts, Port, Service};
+use super::phase::Phase;
+use super::view::{Known, Subject, View};
+use crate::model::{Attachment, Container, ContainerId, Notice, Observed, RunState};
+
+/// The observation that `view` amounts to.
+pub(super) fn observe(view: &View) -> Observed {
+    let mut sharers = sharers(view);
+    let containers = view
+        .containers
+        .iter()
+        .filter_map(|(id, known)| container(view, id, known, &mut sharers))
+        .collect();
+    let served = view.networks.values().filter(|facts| facts.is_served());
+    Observed {
+        networks: served.map(|facts| facts.network.clone()).collect(),
+        containers,
+        notices: notices(view),
+    }
+}
+
+fn container(
+    view: &View,
+    id: &ContainerId,
+    known: &Known,
+    sharers: &mut BTreeMap<ContainerId, Vec<String>>,
+) -> Option<Container> {
+    let state = known.phase.run_state()?;
+    let facts = known.facts.as_ref()?;
+    let attachments = attachments(view, id, known, facts);
+    if attachments.is_empty() {
+        return None;
+    }
+    Some(Container {
+        id: id.clone(),
+        name: facts.name.clone(),
+        hostname: facts.hostname.clone(),
+        state,
+        labels: facts.labels.clone(),
+        netns: known.inside.as_ref().map(|inside| inside.netns.clone()),
+        sharers: sharers.remove(id).unwrap_or_default(),
+        dns_servers: facts.dns_servers.clone(),
+        attachments,
+    })
+}
+
+/// In the order in which Docker's DNS asks a container's networks.
+fn attachments(
+    view: &View,
+    id: &ContainerId,
+    known: &Known,
+    facts: &ContainerFacts,
+) -> Vec<Attachment> {
+    let mut places: Vec<_> = view
+        .ports_of(id)
+        .map(|(network, port)| (network, port, facts.endpoint(&network.network)))
+        .collect();
+    places.sort_by_key(|(network, port, endpoint)| rank(network, port, *endpoint));
+    let attachment =
+        |(network, port, endpoint): (&NetworkFacts, &Port, Option<&EndpointFacts>)| Attachment {
+            network: network.network.id.clone(),
+            endpoint_id: port.endpoint_id.clone(),
+            v4: port.v4,
+            v6: port.v6,
+            aliases: endpoint
+                .map(|facts| facts.aliases.clone())
+                .unwrap_or_default(),
+            link: known
+                .inside
+                .as_ref()
+                .and_then(|inside| view.link(network, inside)),
+        };
+    places.into_iter().map(attachment).collect()
+}
+
+/// Gateway priority first, then networks with a way out, then more gateways, then the name.
+fn rank<'a>(
+    network: &'a NetworkFacts,
+    port: &Port,
+    endpoint: Option<&EndpointFacts>,
+) -> (Reverse<i64>, bool, Reverse<u8>, &'a str) {
+    let connected = endpoint.filter(|facts| facts.endpoint_id.is_some());
+    let priority = endpoint.map_or(0, |facts| facts.gateway_priority);
+    // Until the container can be inspected: a network that has addresses of a family has a gateway.
+    let families = (port.v4.is_some(), port.v6.is_some());
+    let (v4, v6) = connected.map_or(families, |facts| facts.gateway);
+    (
+        Reverse(priority),
+        network.network.internal,
+        Reverse(u8::from(v4) + u8::from(v6)),
+        &network.network.name,
+    )
+}
+
+/// Who lives in whose namespace, by name, in the order of their names.
+fn sharers(view: &View) -> BTreeMap<ContainerId, Vec<String>> {
+    let mut sharers: BTreeMap<ContainerId, Vec<String>> = BTreeMap::new();
+    for facts in alive(view) {
+        if let Mode::Container(host) = &facts.mode
+            && let Some(id) = find(view, host)
+        {
+            sharers.entry(id).or_default().push(facts.name.clone());
+        }
+    }
+    sharers.values_mut().for_each(|names| names.sort());
+    sharers
+}
+
+/// The container that a user may write as id, name or beginning of an id.
+fn find(view: &View, written: &str) -> Option<ContainerId> {
+    let id = ContainerId(written.to_string());
+    if view.containers.contains_key(&id) {
+        return Some(id);
+    }
+    let mut all = view.containers.iter();
+    let is = |(id, known): &(&ContainerId, &Known)| {
+        let named = known
+            .facts
+            .as_ref()
+            .is_some_and(|facts| facts.name == written);
+        named || (written.len() >= 12 && id.0.starts_with(written))
+    };
+    all.find(is).map(|(id, _)| id.clone())
+}
+
+fn alive(view: &View) -> impl Iterator<Item = &ContainerFacts> {
+    let there = view
+        .containers
+        .values()
+        .filter(|known| known.phase != Phase::Idle);
+    there.filter_map(|known| known.facts.as_ref())
+}
+
+fn notices(view: &View) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = view.networks.values().filter_map(network_notice).collect();
+    notices.extend(view.containers.iter().filter_map(|(id, known)| {
+        let message = container_notice(view, id, known)?;
+        let name = &known.facts.as_ref()?.name;
+        Some(about("container", name, message))
+    }));
+    notices.extend(view.unreadable.iter().map(|(subject, error)| {
+        let (kind, name) = match subject {
+            Subject::Container(id) => {
+                let name = view.facts(id).map(|facts| facts.name.as_str());
+                ("container", name.unwrap_or(id.short()))
+            }
+            Subject::Network(id) => {
+                let name = view
+                    .networks
+                    .get(id)
+                    .map(|facts| facts.network.name.as_str());
+                ("network", name.unwrap_or(&id.0))
+            }
+        };
+        about(
+            kind,
+            name,
+            format!("{error}; what was known of it before holds"),
+        )
+    }));
+    notices.sort();
+    notices
+}
+
+fn network_notice(facts: &NetworkFacts) -> Option<Notice> {
+    match &facts.service {
+        Service::Served | Service::NotServed(None) => None,
+        Service::NotServed(Some(why)) => Some(about("network", &facts.network.name, why.clone())),
+    }
+}
+
+fn container_notice(view: &View, id: &ContainerId, known: &Known) -> Option<String> {
+    let state = known.phase.run_state()?;
+    match &known.facts.as_ref()?.mode {
+        Mode::Host => {
+            return Some(
+                "not served: it lives in the host's network (--net host), where there are no \
+                 aliases; attach it to a network of its own to have it served"
+                    .to_string(),
+            );
+        }
+        Mode::Nothing => {
+            return Some("not served: it has no network (--net none)".to_string());
+        }
+        Mode::Container(_) => return None,
+        Mode::Networks => {}
+    }
+    view.ports_of(id).next()?;
+    if let Some(error) = &known.outside {
+        return Some(format!(
+            "not served: {error}; veer has to see the Engine's own mounts, so run it in the host's \
+             mount namespace"
+        ));
+    }
+    let elsewhere = known
+        .inside
+        .as_ref()
+        .is_some_and(|inside| !inside.is_reachable());
+    (elsewhere && state != RunState::Starting).then(|| {
+        "not served: none of its interfaces leads to the network namespace that veer runs in; run \
+         veer in the Engine's"
+            .to_string()
+    })
+}
+
+fn about(kind: &str, name: &str, message: String) -> Notice {
+    Notice {
+        subject: format!("{kind} {name}"),
+        message,
+    }
+}

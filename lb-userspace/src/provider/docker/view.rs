@@ -1,0 +1,322 @@
+//! Everything that is known of the Engine, and what follows from each new piece of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::facts::{ContainerFacts, Mode, NetworkFacts, Port};
+use super::inside::{HostLinks, Inside};
+use super::phase::Phase;
+use super::signal::Signal;
+use crate::model::{ContainerId, Link, NetworkId};
+
+/// Everything that is known. Level by level: what was read replaces what was known.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) networks: BTreeMap<NetworkId, NetworkFacts>,
+    pub(super) containers: BTreeMap<ContainerId, Known>,
+    /// The served networks that each container is connected to, by `networks`.
+    attached: BTreeMap<ContainerId, BTreeSet<NetworkId>>,
+    /// What could not be read, and why.
+    pub(super) unreadable: BTreeMap<Subject, String>,
+    /// The interfaces of the namespace that veer serves.
+    pub(super) host: HostLinks,
+}
+
+/// Something that can be read from the Engine by its id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Subject {
+    Container(ContainerId),
+    Network(NetworkId),
+}
+
+/// What is known of one container. There may be events about it before its first inspection.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) facts: Option<ContainerFacts>,
+    pub(super) phase: Phase,
+    pub(super) inside: Option<Inside>,
+    /// Why its namespace could not be looked into.
+    pub(super) outside: Option<String>,
+}
+
+impl View {
+    /// Takes in an inspection. Returns the networks about which it disagrees with what is known.
+    pub(super) fn read_container(&mut self, facts: ContainerFacts) -> Vec<NetworkId> {
+        self.unreadable
+            .remove(&Subject::Container(facts.id.clone()));
+        let doubts = self.doubts(&facts);
+        let known = self.containers.entry(facts.id.clone()).or_default();
+        known.phase = known.phase.read(&facts);
+        let moved = known.inside.as_ref().is_some_and(|inside| {
+            facts
+                .sandbox
+                .as_ref()
+                .is_some_and(|path| *path != inside.netns.path)
+        });
+        if known.phase == Phase::Idle || moved {
+            known.inside = None;
+            known.outside = None;
+        }
+        known.facts = Some(facts);
+        doubts
+    }
+
+    fn doubts(&self, facts: &ContainerFacts) -> Vec<NetworkId> {
+        let said: BTreeSet<_> = facts
+            .endpoints
+            .values()
+            .filter_map(|endpoint| {
+                Some((endpoint.network.as_ref()?, endpoint.endpoint_id.as_ref()?))
+            })
+            .filter(|(network, _)| {
+                self.networks
+                    .get(network)
+                    .is_none_or(NetworkFacts::is_served)
+            })
+            .collect();
+        let known = self
+            .ports_of(&facts.id)
+            .map(|(network, port)| (&network.network.id, &port.endpoint_id))
+            .collect();
+        let differing = said.symmetric_difference(&known);
+        differing.map(|(network, _)| (*network).clone()).collect()
+    }
+
+    /// Takes in a network's inspection. Returns the containers in it of which nothing is known.
+    pub(super) fn read_network(&mut self, facts: NetworkFacts) -> Vec<ContainerId> {
+        let id = facts.network.id.clone();
+        self.unreadable.remove(&Subject::Network(id.clone()));
+        let strangers = facts
+            .ports
+            .keys()
+            .filter(|container| self.facts(container).is_none())
+            .cloned()
+            .collect();
+        self.detach_all(&id);
+        if facts.is_served() {
+            for container in facts.ports.keys() {
+                let networks = self.attached.entry(container.clone()).or_default();
+                networks.insert(id.clone());
+            }
+        }
+        self.networks.insert(id, facts);
+        strangers
+    }
+
+    /// Forgets what the Engine no longer knows.
+    pub(super) fn forget(&mut self, subject: &Subject) {
+        self.unreadable.remove(subject);
+        match subject {
+            Subject::Container(id) => drop(self.containers.remove(id)),
+            Subject::Network(id) => {
+                self.detach_all(id);
+                self.networks.remove(id);
+            }
+        }
+    }
+
+    /// Takes a network out of the index of attachments.
+    fn detach_all(&mut self, network: &NetworkId) {
+        let Some(facts) = self.networks.get(network) else {
+            return;
+        };
+        for container in facts.ports.keys() {
+            if let Some(networks) = self.attached.get_mut(container) {
+                networks.remove(network);
+                if networks.is_empty() {
+                    self.attached.remove(container);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is not in a complete list of what there is.
+    pub(super) fn retain(&mut self, there: &BTreeSet<Subject>) {
+        let containers = self.containers.keys().cloned().map(Subject::Container);
+        let networks = self.networks.keys().cloned().map(Subject::Network);
+        let known = containers.chain(networks);
+        let unread = self.unreadable.keys().cloned();
+        let gone: Vec<_> = known
+            .chain(unread)
+            .filter(|subject| !there.contains(subject))
+            .collect();
+        gone.iter().for_each(|subject| self.forget(subject));
+    }
+
+    /// Keeps what was known of a subject that cannot be read, and tells.
+    pub(super) fn could_not_read(&mut self, subject: Subject, error: String) {
+        self.unreadable.insert(subject, error);
+    }
+
+    pub(super) fn connected(&mut self, container: &ContainerId) {
+        let known = self.containers.entry(container.clone()).or_default();
+        known.phase = known.phase.connected();
+    }
+
+    pub(super) fn died(&mut self, container: &ContainerId) {
+        if let Some(known) = self.containers.get_mut(container) {
+            known.phase = Phase::Idle;
+            known.inside = None;
+            known.outside = None;
+        }
+    }
+
+    /// Takes note that `signal` was sent. Only what `docker stop` would send means the end; a
+    /// container of which nothing is known yet is read anyway.
+    pub(super) fn signalled(&mut self, container: &ContainerId, signal: Signal) {
+        let Some(known) = self.containers.get_mut(container) else {
+            return;
+        };
+        if let Some(facts) = &known.facts
+            && (signal == facts.stop_signal || signal == Signal::KILL)
+        {
+            known.phase = known.phase.told_to_stop(facts);
+        }
+    }
+
+    /// Takes note that an interface left the host's namespace. Returns whose it was.
+    pub(super) fn link_gone(&mut self, host_ifindex: u32) -> Vec<ContainerId> {
+        self.host.gone(host_ifindex);
+        let mut owners = Vec::new();
+        for (id, known) in &self.containers {
+            if let Some(inside) = &known.inside
+                && inside.has_peer(host_ifindex)
+            {
+                owners.push(id.clone());
+            }
+        }
+        owners
+    }
+
+    /// Takes in what was seen inside a container's namespace.
+    pub(super) fn looked(&mut self, container: &ContainerId, seen: Result<Inside, String>) {
+        let Some(known) = self.containers.get_mut(container) else {
+            return;
+        };
+        match seen {
+            Ok(inside) => {
+                known.inside = Some(inside);
+                known.outside = None;
+            }
+            Err(error) => known.outside = Some(error),
+        }
+    }
+
+    /// Gives a namespace that was found to the container whose interface is in it.
+    pub(super) fn claim(&mut self, inside: Inside) {
+        let owner = self
+            .containers
+            .iter()
+            .find(|(id, known)| {
+                known.inside.is_none()
+                    && known.phase != Phase::Idle
+                    && self.ports_of(id).any(|(facts, port)| {
+                        let link = self.link(facts, &inside);
+                        link.is_some_and(|link| link.mac == port.mac)
+                    })
+            })
+            .map(|(id, _)| id.clone());
+        if let Some(owner) = owner {
+            self.looked(&owner, Ok(inside));
+        }
+    }
+
+    /// The containers that are there and connected to a served network.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&ContainerId, &Known)> {
+        let attached = self.attached.keys();
+        attached
+            .filter_map(|id| Some((id, self.containers.get(id)?)))
+            .filter(|(_, known)| known.phase != Phase::Idle)
+    }
+
+    /// Whether something about a container's interfaces is not known that should be.
+    pub(super) fn is_incomplete(&self, id: &ContainerId, known: &Known) -> bool {
+        let Some(inside) = &known.inside else {
+            return true;
+        };
+        self.ports_of(id).any(|(facts, port)| {
+            let link = self.link(facts, inside);
+            link.is_none_or(|link| port.v6.is_some() && link.link_local.is_none())
+        })
+    }
+
+    /// Whether `host_ifindex` is the host side of a known container's interface.
+    pub(super) fn is_owned(&self, host_ifindex: u32) -> bool {
+        let mut insides = self
+            .containers
+            .values()
+            .filter_map(|known| known.inside.as_ref());
+        insides.any(|inside| inside.has_peer(host_ifindex))
+    }
+
+    /// The served networks that have an interface which is no known container's.
+    pub(super) fn networks_with_strays(&self) -> Vec<NetworkId> {
+        let served = self.networks.values().filter(|facts| facts.is_served());
+        let strayed = served.filter(|facts| {
+            let mut plugged = self.host.plugged_into(&facts.network.bridge);
+            plugged.any(|ifindex| !self.is_owned(ifindex))
+        });
+        strayed.map(|facts| facts.network.id.clone()).collect()
+    }
+
+    /// The served networks that `container` is connected to.
+    pub(super) fn networks_of(&self, container: &ContainerId) -> Vec<NetworkId> {
+        let networks = self.attached.get(container);
+        networks.into_iter().flatten().cloned().collect()
+    }
+
+    /// Where the namespaces are that are known to belong to some container.
+    pub(super) fn sandboxes(&self) -> BTreeSet<PathBuf> {
+        let known = self
+            .containers
+            .values()
+            .filter(|known| known.phase != Phase::Idle);
+        known
+            .flat_map(|known| {
+                // What the last inspection said is about the run before this one.
+                let facts = known
+                    .facts
+                    .as_ref()
+                    .filter(|_| known.phase != Phase::Starting);
+                let told = facts.and_then(|facts| facts.sandbox.clone());
+                let found = known
+                    .inside
+                    .as_ref()
+                    .map(|inside| inside.netns.path.clone());
+                told.into_iter().chain(found)
+            })
+            .collect()
+    }
+
+    /// The folder in which the Engine keeps its namespaces, if any container told.
+    pub(super) fn sandbox_folder(&self) -> Option<PathBuf> {
+        let mut told = self.containers.values().filter_map(|known| {
+            let path = known.facts.as_ref()?.sandbox.as_ref()?;
+            // A container in the host's namespace has a path like any other.
+            let mode = &known.facts.as_ref()?.mode;
+            (*mode != Mode::Host).then(|| path.parent().map(PathBuf::from))?
+        });
+        told.next()
+    }
+
+    /// The served networks that `container` is connected to.
+    pub(super) fn ports_of<'a>(
+        &'a self,
+        container: &'a ContainerId,
+    ) -> impl Iterator<Item = (&'a NetworkFacts, &'a Port)> {
+        let networks = self.attached.get(container).into_iter().flatten();
+        networks.filter_map(move |id| {
+            let facts = self.networks.get(id)?;
+            Some((facts, facts.ports.get(container)?))
+        })
+    }
+
+    /// The veth pair by which what is seen in a namespace is connected to a network.
+    pub(super) fn link(&self, facts: &NetworkFacts, inside: &Inside) -> Option<Link> {
+        inside.link(&self.host, &facts.network.bridge)
+    }
+
+    pub(super) fn facts(&self, container: &ContainerId) -> Option<&ContainerFacts> {
+        self.containers.get(container)?.facts.as_ref()
+    }
+}
