@@ -1,3 +1,18 @@
-//! Real traffic between network namespaces on one bridge, with the real programs.
+//! Real traffic between network namespaces on one bridge, with the real programs, and no daemon.
+//!
+//! Every test has a host of its own, so they run in parallel. They need root.
 
-mod bridge;
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a helper fails the test that asked for it"
+)]
+
+mod balancing;
+mod direct;
+mod errors;
+mod fragments;
+mod lifetime;
+mod refusals;
+mod spoofing;
+mod streams;
+mod traffic;

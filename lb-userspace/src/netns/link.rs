@@ -107,12 +107,6 @@ impl Links {
         self.set(message, "set down", ifindex)
     }
 
-    /// Bytes of the longest IP packet that the interface sends.
-    pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) -> io::Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).mtu(mtu).build();
-        self.set(message, "set the MTU of", ifindex)
-    }
-
     /// Gives the interface an address that is usable at once (without duplicate address detection).
     pub fn add_address(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
         let mut message = AddressMessage::default();

@@ -1,0 +1,348 @@
+//! veer's datapath on a test's host, without a daemon: the real object, written by real Steps.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lb_common::{
+    Addr, Algorithm, Connection, Endpoint, EndpointId, EndpointState, FlowKey, Frontend,
+    FrontendKey, Mac, Reason, Settings, Slot, Timeouts, Veth, VethFlags,
+};
+use lb_userspace::config::Maps;
+use lb_userspace::datapath::{Datapath, Filter, OBJECT, Options};
+use lb_userspace::instance::Instance;
+use lb_userspace::reconcile::{State, plan};
+use tempfile::TempDir;
+
+use crate::host::Host;
+use crate::station::{Family, Station};
+
+const VIPS_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const VIPS_V6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6565, 0x7200, 0, 0, 0, 0, 0);
+
+/// veer on one host. Everything that it loaded and pinned goes when the value is dropped.
+#[derive(Debug)]
+pub struct Veer<'h> {
+    host: &'h Host,
+    options: Options,
+    /// `None` while the daemon is away.
+    datapath: Option<Datapath>,
+    wanted: State,
+    groups: Vec<Group>,
+    /// Ids by index of the host-side veth.
+    ids: BTreeMap<u32, EndpointId>,
+    last_id: EndpointId,
+    next_slot: u32,
+    _folder: TempDir,
+}
+
+/// The two VIPs of one Group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Index of the Group.
+    group: usize,
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+}
+
+#[derive(Debug)]
+struct Group {
+    vip: Vip,
+    zone: u16,
+    algorithm: Algorithm,
+    /// Indexes of host-side veths.
+    members: Vec<u32>,
+}
+
+impl Vip {
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4.into(),
+            Family::V6 => self.v6.into(),
+        }
+    }
+}
+
+impl<'h> Veer<'h> {
+    /// The datapath of `host`, serving nothing yet.
+    pub fn on(host: &'h Host) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            instance: Instance::of(host.namespace.cookie().unwrap()),
+            bpffs: PathBuf::from("/sys/fs/bpf"),
+            folder: folder.path().to_path_buf(),
+            sizes: sizes(),
+            // No cgroup: nothing here asks for names, and the real root belongs to everybody.
+            cgroup: Some(folder.path().to_path_buf()),
+            hook: None,
+            object: OBJECT,
+        };
+        let mut veer = Self {
+            host,
+            options,
+            datapath: None,
+            wanted: State {
+                settings: settings(),
+                ..State::default()
+            },
+            groups: Vec::new(),
+            ids: BTreeMap::new(),
+            last_id: 0,
+            next_slot: 0,
+            _folder: folder,
+        };
+        veer.returns();
+        veer
+    }
+
+    /// The daemon goes, as if killed. What is pinned stays.
+    pub fn goes_away(&mut self) {
+        self.datapath = None;
+    }
+
+    /// The daemon is there again, and adopts what is pinned.
+    pub fn returns(&mut self) {
+        let open = || Datapath::open(&self.options);
+        let (datapath, _adopted) = self.host.namespace.run(open).unwrap().unwrap();
+        self.datapath = Some(datapath);
+        self.apply();
+    }
+
+    /// Serves these containers: their veths are programmed, and VIPs are on their links. One that was
+    /// retired is served anew.
+    pub fn serve(&mut self, stations: &[&Station]) {
+        for station in stations {
+            self.add(station);
+        }
+        self.apply();
+        for station in stations {
+            let slice = u32::from(station.zone) - 1;
+            station.add_route(slice_v4(slice));
+            station.add_route(slice_v6(slice));
+        }
+    }
+
+    /// A new Group of `members`, in turn. There must be one, for the Network's sake.
+    pub fn group(&mut self, members: &[&Station]) -> Vip {
+        self.group_with(Algorithm::RoundRobin, members)
+    }
+
+    /// A new Group of `members`.
+    pub fn group_with(&mut self, algorithm: Algorithm, members: &[&Station]) -> Vip {
+        let zone = members.first().expect("a Member says which Network").zone;
+        let own = self
+            .groups
+            .iter()
+            .filter(|group| group.zone == zone)
+            .count() as u32
+            + 1;
+        let slice = u32::from(zone) - 1;
+        let mut v6 = VIPS_V6.segments();
+        (v6[3], v6[7]) = (slice as u16, own as u16);
+        let vip = Vip {
+            group: self.groups.len(),
+            v4: Ipv4Addr::from(u32::from(VIPS_V4) + slice * 1_024 + own),
+            v6: v6.into(),
+        };
+        self.groups.push(Group {
+            vip,
+            zone,
+            algorithm,
+            members: members.iter().map(|member| member.host_ifindex).collect(),
+        });
+        self.apply();
+        vip
+    }
+
+    /// Makes `members` the Members of the Group.
+    pub fn set_members(&mut self, vip: Vip, members: &[&Station]) {
+        let members = members.iter().map(|member| member.host_ifindex).collect();
+        self.groups[vip.group].members = members;
+        self.apply();
+    }
+
+    /// The container is told to stop: no new Connections to it.
+    pub fn drain(&mut self, station: &Station) {
+        let id = self.id(station);
+        let endpoint = self.wanted.endpoints.get_mut(&id).unwrap();
+        endpoint.state = EndpointState::Draining as u8;
+        self.leave_groups(station);
+        self.apply();
+    }
+
+    /// The container is gone: its Endpoint is retired, its veth no longer programmed.
+    pub fn retire(&mut self, station: &Station) {
+        let id = self.id(station);
+        self.wanted.endpoints.remove(&id);
+        self.wanted.veths.remove(&station.host_ifindex);
+        self.wanted.attached.remove(&station.host_ifindex);
+        self.leave_groups(station);
+        self.apply();
+    }
+
+    /// How often `reason` was counted.
+    pub fn count(&self, reason: Reason) -> u64 {
+        let reasons = self.datapath().reasons().unwrap();
+        let found = reasons.iter().find(|(counted, _)| *counted == reason);
+        found.map_or(0, |(_, count)| *count)
+    }
+
+    /// The clients' entries of the Connections that there are.
+    pub fn connections(&self) -> Vec<(FlowKey, Connection)> {
+        let all = Filter::default();
+        self.datapath().connections(&all, usize::MAX).unwrap()
+    }
+
+    /// The container's Endpoint id.
+    pub fn id(&self, station: &Station) -> EndpointId {
+        self.ids[&station.host_ifindex]
+    }
+
+    pub fn datapath(&self) -> &Datapath {
+        self.datapath.as_ref().expect("the daemon is there")
+    }
+
+    fn leave_groups(&mut self, station: &Station) {
+        for group in &mut self.groups {
+            group
+                .members
+                .retain(|member| *member != station.host_ifindex);
+        }
+    }
+
+    fn add(&mut self, station: &Station) {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.ids.insert(station.host_ifindex, id);
+        let (v4, v6, mac) = (station.v4.into(), station.v6.into(), Mac::new(station.mac));
+        let endpoint = Endpoint {
+            v4,
+            v6,
+            ifindex: station.host_ifindex,
+            generation: 1,
+            mac,
+            zone: station.zone,
+            state: EndpointState::Active as u8,
+            _pad: [0; 15],
+        };
+        let veth = Veth {
+            v4,
+            v6,
+            link_local: station.link_local().map_or(Addr::NONE, Addr::from),
+            endpoint: id,
+            generation: 1,
+            mac,
+            zone: station.zone,
+            flags: VethFlags::ANTI_SPOOFING,
+            _pad: 0,
+        };
+        self.wanted.endpoints.insert(id, endpoint);
+        self.wanted.veths.insert(station.host_ifindex, veth);
+        self.wanted.attached.insert(station.host_ifindex);
+    }
+
+    /// Publishes every Group's table, and carries out what is missing.
+    fn apply(&mut self) {
+        self.write_tables();
+        let wanted = &self.wanted;
+        let datapath = self.datapath.as_mut().expect("the daemon is there");
+        let steps = plan(&datapath.actual().unwrap(), wanted);
+        let carry_out = || {
+            for step in &steps {
+                datapath.apply(step).unwrap();
+            }
+        };
+        self.host.namespace.run(carry_out).unwrap();
+        assert_eq!(self.datapath().actual().unwrap().served(), *wanted);
+    }
+
+    fn write_tables(&mut self) {
+        for group in &self.groups {
+            let members = group.members.iter().map(|ifindex| self.ids[ifindex]);
+            let table: Vec<Slot> = members
+                .map(|endpoint| Slot {
+                    endpoint,
+                    ..Slot::default()
+                })
+                .collect();
+            for address in [Addr::from(group.vip.v4), Addr::from(group.vip.v6)] {
+                let key = FrontendKey::vip(address, group.zone);
+                let known = self.wanted.frontends.get(&key);
+                let number = group.vip.group as u32 * 2 + 1 + u32::from(!address.is_v4());
+                if known.is_some_and(|f| self.wanted.slots.get(&f.first_slot) == Some(&table)) {
+                    continue;
+                }
+                if let Some(known) = known {
+                    self.wanted.slots.remove(&known.first_slot);
+                }
+                let first_slot = if table.is_empty() { 0 } else { self.next_slot };
+                let frontend = Frontend {
+                    id: number,
+                    first_slot,
+                    slot_count: table.len() as u32,
+                    affinity: 0,
+                    algorithm: group.algorithm as u8,
+                    _pad: [0; 7],
+                };
+                self.wanted.frontends.insert(key, frontend);
+                if !table.is_empty() {
+                    self.wanted.slots.insert(first_slot, table.clone());
+                    self.next_slot += table.len() as u32;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Veer<'_> {
+    fn drop(&mut self) {
+        self.datapath = None;
+        let uninstall = || Datapath::uninstall(&self.options);
+        match self.host.namespace.run(uninstall) {
+            Ok(Ok(_uninstalled)) => {}
+            Ok(Err(error)) => eprintln!("{error}"),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+/// Small maps: every test has its own.
+fn sizes() -> Maps {
+    Maps {
+        connections: 4_096,
+        half_open: 4_096,
+        affinity: 256,
+        fragments: 1_024,
+        veths: 64,
+        endpoints: 64,
+        frontends: 64,
+        slots: 1_024,
+        resolvers: 64,
+        events: 1 << 16,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        vips_v4: VIPS_V4.into(),
+        vips_v4_mask: Addr::mask(96 + 15),
+        vips_v6: VIPS_V6.into(),
+        vips_v6_mask: Addr::mask(48),
+        timeouts: Timeouts::default(),
+        refusals: 1_000,
+        events: 100,
+        _pad: 0,
+    }
+}
+
+fn slice_v4(slice: u32) -> IpNet {
+    let base = Ipv4Addr::from(u32::from(VIPS_V4) + slice * 1_024);
+    Ipv4Net::new_assert(base, 22).into()
+}
+
+fn slice_v6(slice: u32) -> IpNet {
+    let mut segments = VIPS_V6.segments();
+    segments[3] = slice as u16;
+    Ipv6Net::new_assert(segments.into(), 64).into()
+}
