@@ -57,7 +57,7 @@ pub use error::{DatapathError, Warning};
 pub use events::EventStream;
 pub use features::{Feature, Health, features};
 pub use maps::{Maps, PerCpu, Shared, Table};
-pub use object::{OBJECT, Object, Programs};
+pub use object::{OBJECT, Object, PacketLog, Programs};
 pub use spec::Shape;
 pub use uninstall::Uninstalled;
 pub use veths::Hook;
@@ -77,6 +77,8 @@ pub struct Options {
     /// How veths are attached to; `None`: the best that the kernel has.
     pub hook: Option<Hook>,
     pub object: &'static [u8],
+    /// Whether the programs tell of every packet: for debugging alone.
+    pub log: bool,
 }
 
 impl Options {
@@ -91,6 +93,7 @@ impl Options {
             cgroup: None,
             hook: None,
             object: OBJECT,
+            log: false,
         })
     }
 }
@@ -116,6 +119,7 @@ pub struct Datapath {
     pins: Pins,
     hook: Hook,
     place: Place,
+    log: Option<PacketLog>,
     _lock: Lock,
 }
 
@@ -129,8 +133,13 @@ impl Datapath {
         let pins = Pins::new(&options.bpffs, options.instance.name());
         pins.create()?;
         let found = pins.map(spec::SETTINGS.name).exists();
-        let (object, mut warnings) = Object::adopt(options.object, &options.sizes, &pins)?;
-        let Object { maps, programs } = object;
+        let (object, mut warnings) =
+            Object::adopt(options.object, &options.sizes, &pins, options.log)?;
+        let Object {
+            maps,
+            programs,
+            log,
+        } = object;
         programs.pin(&pins)?;
 
         let datapath = Self {
@@ -139,6 +148,7 @@ impl Datapath {
             programs,
             pins,
             place: Place::default(),
+            log,
             _lock: lock,
         };
         let kept = datapath.veths().adopt(datapath.endpoint_in()?)?;
@@ -184,6 +194,11 @@ impl Datapath {
     /// The namespaces whose DNS is taken over, by cookie, and where it goes.
     pub fn resolvers(&self) -> Result<Vec<(u64, Resolver)>, DatapathError> {
         self.maps.resolvers.entries()
+    }
+
+    /// What the programs say of every packet, once, if they were opened with [`Options::log`].
+    pub fn take_log(&mut self) -> Option<PacketLog> {
+        self.log.take()
     }
 
     /// The sign of life that the takeover of DNS depends on.

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use aya::maps::{Map as AyaMap, MapData};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
@@ -30,6 +31,10 @@ pub(super) const SOCKET: [(&str, AttachType); 8] = [
     ("socket_getpeername4", AttachType::GetPeerName4),
     ("socket_getpeername6", AttachType::GetPeerName6),
 ];
+
+/// Levels of `aya-log`: at 0 the verifier removes the log from the programs.
+const LOG_NOTHING: u8 = 0;
+const LOG_PACKETS: u8 = 4;
 
 /// Lines of the verifier's log that are kept: its end says what was wrong.
 const LOG_LINES: usize = 30;
@@ -65,12 +70,14 @@ impl Programs {
 pub struct Object {
     pub maps: Maps,
     pub programs: Programs,
+    /// If it was loaded with its log.
+    pub(super) log: Option<PacketLog>,
 }
 
 impl Object {
     /// Loads `object` with new maps, attached to and pinned at nothing: for trying out programs.
     pub fn load(object: &[u8], sizes: &Sizes) -> Result<Self, DatapathError> {
-        Self::load_into(object, sizes, None)
+        Self::load_into(object, sizes, None, false)
     }
 
     /// Loads `object` with the pinned maps, making and pinning those that are missing. A pinned map
@@ -79,20 +86,28 @@ impl Object {
         object: &[u8],
         sizes: &Sizes,
         pins: &Pins,
+        log: bool,
     ) -> Result<(Self, Vec<Warning>), DatapathError> {
         let mut warnings = Vec::new();
         for spec in spec::ALL {
             warnings.extend(check_pinned(spec, sizes, pins)?);
         }
-        let loaded = Self::load_into(object, sizes, Some(pins))?;
+        let loaded = Self::load_into(object, sizes, Some(pins), log)?;
         Ok((loaded, warnings))
     }
 
-    fn load_into(object: &[u8], sizes: &Sizes, pins: Option<&Pins>) -> Result<Self, DatapathError> {
+    fn load_into(
+        object: &[u8],
+        sizes: &Sizes,
+        pins: Option<&Pins>,
+        log: bool,
+    ) -> Result<Self, DatapathError> {
         if object.is_empty() {
             return Err(DatapathError::NoObject);
         }
         let mut loader = EbpfLoader::new();
+        let level = if log { LOG_PACKETS } else { LOG_NOTHING };
+        loader.override_global("AYA_LOG_LEVEL", &level, true);
         for spec in spec::ALL {
             let mut entries = spec.entries(sizes);
             if let Some(pins) = pins {
@@ -108,7 +123,42 @@ impl Object {
         Ok(Self {
             programs: load_programs(&mut ebpf)?,
             maps: Maps::open(|spec| open_map(&ebpf, spec))?,
+            log: if log {
+                Some(PacketLog::open(&mut ebpf)?)
+            } else {
+                None
+            },
         })
+    }
+}
+
+/// What the programs say of every packet, for debugging alone.
+pub struct PacketLog(EbpfLogger<&'static dyn log::Log>);
+
+impl PacketLog {
+    fn open(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let name = "AYA_LOGS";
+        let missing = |_| DatapathError::Incomplete { kind: "map", name };
+        EbpfLogger::init(ebpf).map(Self).map_err(missing)
+    }
+
+    /// Hands what has been said to the process's log, at level debug.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+impl AsRawFd for PacketLog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for PacketLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PacketLog")
+            .field(&self.0.as_raw_fd())
+            .finish()
     }
 }
 

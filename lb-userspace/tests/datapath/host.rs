@@ -53,6 +53,7 @@ impl Host {
             cgroup: Some(self.cgroup.clone()),
             hook: None,
             object: OBJECT,
+            log: false,
         }
     }
 
