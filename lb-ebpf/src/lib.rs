@@ -31,6 +31,7 @@ mod outcome;
 mod packet;
 mod refuse;
 mod reply;
+pub mod resolver;
 mod select;
 mod spoof;
 mod tables;

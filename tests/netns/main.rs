@@ -9,6 +9,7 @@
 
 mod balancing;
 mod direct;
+mod dns;
 mod errors;
 mod fragments;
 mod lifetime;

@@ -1,0 +1,198 @@
+//! DNS takeover: real clients in a namespace, the real socket programs, the real server.
+
+mod hooks;
+mod site;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use veer_tests::deadline::within;
+
+use site::{ASKED, OURS, Served, Site, THEIRS, address, framed, question, read_framed};
+
+/// How long Docker's resolver may stay unused after veer's has stopped.
+const TAKEBACK: Duration = Duration::from_secs(1);
+
+/// What every client of `web` should print.
+const V4: &str = "10.0.0.1";
+const V6: &str = "fd00::1";
+
+#[test]
+fn dig_is_answered_over_udp_and_tcp_by_the_address_it_asked() {
+    let served = Served::new();
+
+    for (transport, shown) in [("+notcp", "(UDP)"), ("+tcp", "(TCP)")] {
+        let printed = served
+            .site
+            .prints("dig", &[transport, "+tries=1", "web.front", "A"]);
+
+        assert!(
+            printed.contains(&format!("SERVER: 127.0.0.11#53(127.0.0.11) {shown}")),
+            "{printed}"
+        );
+        assert!(
+            printed.contains(V4) && !printed.contains("unexpected source"),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
+fn busybox_is_answered() {
+    let served = Served::new();
+
+    let printed = served.site.prints("busybox", &["nslookup", "web"]);
+
+    assert!(printed.contains("127.0.0.11:53"), "{printed}");
+    assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+}
+
+#[test]
+fn the_gnu_c_library_is_answered() {
+    let served = Served::new();
+
+    let printed = served.site.prints("getent", &["ahosts", "web"]);
+
+    assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+}
+
+#[test]
+fn the_musl_c_library_is_answered() {
+    let served = Served::new();
+    let program = built_with_musl(&served.site);
+
+    let printed = served.site.prints(program.to_str().unwrap(), &["web"]);
+
+    let mut addresses: Vec<_> = printed.lines().collect();
+    addresses.sort_unstable();
+    assert_eq!(addresses, [V4, V6]);
+}
+
+#[test]
+fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
+    let served = Served::new();
+    let mapped: SocketAddr = "[::ffff:127.0.0.11]:53".parse().unwrap();
+
+    for (bind, asked) in [
+        ("127.0.0.1:0", ASKED),
+        ("0.0.0.0:0", ASKED),
+        ("[::]:0", mapped),
+    ] {
+        let mut buffer = [0; 512];
+        let sending = served.site.udp(bind);
+        sending.send_to(&question(), asked).unwrap();
+        let (length, from) = sending.recv_from(&mut buffer).unwrap();
+        assert_eq!((from, address(&buffer[..length])), (asked, OURS));
+
+        let connected = served.site.udp(bind);
+        connected.connect(asked).unwrap();
+        connected.send(&question()).unwrap();
+        let (length, from) = connected.recv_from(&mut buffer).unwrap();
+        assert_eq!((from, address(&buffer[..length])), (asked, OURS));
+        assert_eq!(connected.peer_addr().unwrap(), asked);
+    }
+}
+
+#[test]
+fn every_kind_of_tcp_socket_is_connected_to_where_it_asked() {
+    let served = Served::new();
+
+    for asked in ["127.0.0.11:53", "[::ffff:127.0.0.11]:53"] {
+        let mut stream = served.site.tcp(asked);
+        stream.write_all(&framed(&question())).unwrap();
+
+        assert_eq!(address(&read_framed(&mut stream)), OURS);
+        assert_eq!(stream.peer_addr().unwrap(), asked.parse().unwrap());
+    }
+}
+
+#[test]
+fn other_ports_and_addresses_are_left_alone() {
+    let served = Served::new();
+    let other = served.site.udp("127.0.0.11:5353");
+    let port53 = served.site.udp("127.0.0.12:53");
+    let client = served.site.udp("127.0.0.1:0");
+
+    for server in [other, port53] {
+        let server_address = server.local_addr().unwrap();
+        client.send_to(b"hello", server_address).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+        server.send_to(b"hello", from).unwrap();
+
+        let (_, answered) = client.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!(answered, server_address);
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_served_keeps_its_resolver() {
+    let served = Served::new();
+    let stranger = Site::new();
+    stranger.start_other_resolver();
+
+    assert_eq!(stranger.resolves(), THEIRS);
+    assert_eq!(served.site.resolves(), OURS);
+}
+
+#[test]
+fn a_server_that_is_gone_is_replaced_at_once() {
+    let mut served = Served::new();
+    served.site.start_other_resolver();
+    assert_eq!(served.site.resolves(), OURS);
+
+    drop(served.dns.take());
+
+    let started = Instant::now();
+    assert_eq!(served.site.resolves(), THEIRS);
+    let mut stream = served.site.tcp("127.0.0.11:53");
+    stream.write_all(&framed(&question())).unwrap();
+    assert_eq!(address(&read_framed(&mut stream)), THEIRS);
+    assert!(started.elapsed() < TAKEBACK);
+}
+
+#[test]
+fn a_server_that_hangs_is_replaced_within_a_second() {
+    let served = Served::new();
+    served.site.start_other_resolver();
+    assert_eq!(served.site.resolves(), OURS);
+
+    served.is_beating.store(false, Ordering::Relaxed);
+
+    let limit = TAKEBACK + Duration::from_millis(500);
+    within(limit, "the other resolver answers", || {
+        served.site.resolves() == THEIRS
+    });
+    served.is_beating.store(true, Ordering::Relaxed);
+    within(limit, "veer answers again", || {
+        served.site.resolves() == OURS
+    });
+}
+
+#[test]
+fn a_released_namespace_has_its_own_resolver_again() {
+    let served = Served::new();
+    served.site.start_other_resolver();
+    let dns = served.dns.as_ref().unwrap();
+
+    dns.release(served.site.netns().cookie);
+
+    assert_eq!(served.site.resolves(), THEIRS);
+}
+
+/// `getaddrinfo.c`, which asks as programs in Alpine images do.
+fn built_with_musl(site: &Site) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/dns/getaddrinfo.c");
+    let program = site.folder().join("getaddrinfo");
+    let mut compiler = Command::new("musl-gcc");
+    let status = compiler
+        .args(["-static", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status();
+    assert!(status.expect("musl-gcc, from musl-tools").success());
+    program
+}
