@@ -8,8 +8,14 @@ use lb_common::{Algorithm, Timeouts, maps};
 
 use crate::model::EndpointMode;
 
+mod effective;
+mod error;
+mod parse;
+mod section;
+mod values;
 mod vips;
 
+pub use error::ConfigError;
 pub use vips::Vips;
 
 /// The whole configuration. [`Config::default`] is what holds without a file.
@@ -239,3 +245,6 @@ impl Config {
         self.network(network).serve.unwrap_or(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

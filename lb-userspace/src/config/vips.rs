@@ -89,8 +89,20 @@ impl Vips {
         IpNet::V6(Ipv6Net::new_assert(first, Self::SLICE_PREFIX_V6))
     }
 
-    /// The pool that shares addresses with `other`, and its key in the configuration.
+    /// Whether `address` is in one of the pools.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.ipv4.contains(&v4),
+            IpAddr::V6(v6) => self.ipv6.contains(&v6),
+        }
+    }
+
+    /// The pool that shares addresses with `other`, and its key in the configuration. A default
+    /// route shares none: it is for what nobody else has.
     pub fn clash(&self, other: &IpNet) -> Option<(&'static str, IpNet)> {
+        if other.prefix_len() == 0 {
+            return None;
+        }
         let pools = [
             ("ipv4", IpNet::V4(self.ipv4)),
             ("ipv6", IpNet::V6(self.ipv6)),
@@ -136,6 +148,17 @@ mod tests {
             assert_eq!(v4.contains(&IpAddr::V4(vips.v4(index))), inside);
             assert_eq!(v6.contains(&IpAddr::V6(vips.v6(index))), inside);
         }
+    }
+
+    #[test]
+    fn a_range_that_shares_addresses_with_a_pool_clashes() {
+        let vips = Vips::default();
+        let key = |range: &str| vips.clash(&range.parse().unwrap()).map(|(key, _)| key);
+
+        assert_eq!(key("198.19.255.0/24"), Some("ipv4"));
+        assert_eq!(key("198.0.0.0/8"), Some("ipv4"));
+        assert_eq!(key("fd76:6565:7200:1::/64"), Some("ipv6"));
+        assert_eq!((key("0.0.0.0/0"), key("10.0.0.0/8")), (None, None));
     }
 
     #[test]
