@@ -77,6 +77,7 @@ impl<'h> Veer<'h> {
             cgroup: Some(folder.path().to_path_buf()),
             hook: None,
             object: OBJECT,
+            log: false,
         };
         let mut veer = Self {
             host,
