@@ -19,6 +19,7 @@ mod connections;
 mod counters;
 mod error;
 mod events;
+mod expedite;
 mod expiry;
 mod features;
 mod lock;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::bpf;
 use super::clsact;
 use super::error::DatapathError;
+use super::expedite::expedited;
 use super::pins::{self, Pins};
 
 /// How a program gets onto an interface.
@@ -52,7 +53,7 @@ impl Veths<'_> {
     }
 
     fn attach_tcx(&self, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-        let link = bpf::attach_tcx(program, ifindex)?;
+        let link = expedited(|| bpf::attach_tcx(program, ifindex))?;
         bpf::pin(link.as_fd(), &self.pins.veth_link(ifindex))
     }
 
@@ -69,7 +70,7 @@ impl Veths<'_> {
             clsact::detach(ifindex)
         } else {
             match bpf::open_pin(&path) {
-                Ok(link) => bpf::detach(link.as_fd()),
+                Ok(link) => expedited(|| bpf::detach(link.as_fd())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             }

@@ -1,9 +1,11 @@
 //! Listing Connections, and forgetting those that are over.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use lb_common::{Addr, Connection, ConnectionFlags, FlowKey, Port};
+use lb_common::{Addr, Connection, ConnectionFlags, EventKind, FlowKey, Port};
 use lb_userspace::datapath::{Collected, Datapath, Filter, now};
+use lb_userspace::reconcile::Step;
 
 use crate::host::{Host, desired};
 
@@ -13,9 +15,12 @@ const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// An opened datapath with the Endpoints 1, the client, and 2, the Backend.
 fn open(host: &Host) -> Datapath {
     let (mut datapath, _) = host.open(&host.options()).unwrap();
-    for (id, endpoint) in desired([10, 11]).endpoints {
-        let step = lb_userspace::reconcile::Step::PutEndpoint(id, endpoint);
-        datapath.apply(&step).unwrap();
+    let desired = desired([10, 11]);
+    datapath
+        .apply(&Step::PutSettings(desired.settings))
+        .unwrap();
+    for (id, endpoint) in desired.endpoints {
+        datapath.apply(&Step::PutEndpoint(id, endpoint)).unwrap();
     }
     datapath
 }
@@ -61,9 +66,19 @@ fn connection(port: u16, idle: u64) -> [(FlowKey, Connection); 2] {
     [(key, forward), (forward.other_half(&key), reverse)]
 }
 
+/// Inserts entries as the kernel would, and counts established Connections as their Backend's load.
 fn insert(datapath: &Datapath, halves: &[(FlowKey, Connection)]) {
+    let maps = datapath.maps();
     for (key, half) in halves {
-        datapath.maps().connections.put(key, half).unwrap();
+        if !half.has(ConnectionFlags::ESTABLISHED) {
+            maps.half_open.put(key, half).unwrap();
+            continue;
+        }
+        maps.connections.put(key, half).unwrap();
+        if half.has(ConnectionFlags::FORWARD) {
+            let load = datapath.load(half.backend);
+            maps.loads.put(half.backend, load + 1).unwrap();
+        }
     }
 }
 
@@ -93,9 +108,54 @@ fn idle_connections_are_forgotten_and_others_stay() {
     let (collected, _) = collect(&mut datapath, 1_000);
 
     assert_eq!((collected.idle, collected.orphaned), (1, 0));
+    assert_eq!(datapath.load(2), 1);
     let left = datapath.connections(&Filter::default(), 10).unwrap();
     assert_eq!(left, [connection(2, 3)[0]].map(|(key, _)| (key, left[0].1)));
     assert_eq!(datapath.maps().connections.entries().unwrap().len(), 2);
+}
+
+#[test]
+fn half_open_connections_are_forgotten_likewise() {
+    let host = Host::new();
+    let mut datapath = open(&host);
+    for (port, idle) in [(1, 30), (2, 3)] {
+        let halves = connection(port, idle).map(|(key, mut half)| {
+            half.flags &= !ConnectionFlags::ESTABLISHED;
+            (key, half)
+        });
+        insert(&datapath, &halves);
+    }
+
+    let (collected, _) = collect(&mut datapath, 1_000);
+
+    assert_eq!((collected.idle, collected.orphaned), (1, 0));
+    assert_eq!(datapath.maps().half_open.entries().unwrap().len(), 2);
+    assert_eq!(datapath.load(2), 0);
+}
+
+#[test]
+fn a_forgotten_connection_is_told_as_an_event() {
+    let host = Host::new();
+    let mut datapath = open(&host);
+    let halves = connection(1, 30);
+    insert(&datapath, &halves);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut events = {
+        let _inside = runtime.enter();
+        datapath.events().unwrap()
+    };
+
+    collect(&mut datapath, 1_000);
+    let event = runtime.block_on(async {
+        let next = tokio::time::timeout(Duration::from_secs(10), events.next());
+        next.await.expect("an event within 10 s").unwrap()
+    });
+
+    assert_eq!(EventKind::from_u8(event.kind), Some(EventKind::Closed));
+    assert_eq!((event.flow, event.backend), (halves[0].0, 2));
 }
 
 #[test]
@@ -120,7 +180,7 @@ fn connections_of_a_retired_endpoint_are_forgotten_and_its_id_is_free() {
     let mut retired = datapath.maps().endpoints.get(2).unwrap();
     retired.generation += 1;
     retired.state = 0;
-    let step = lb_userspace::reconcile::Step::RetireEndpoint(2, retired);
+    let step = Step::RetireEndpoint(2, retired);
     datapath.apply(&step).unwrap();
 
     let (collected, _) = collect(&mut datapath, 1_000);
