@@ -43,7 +43,7 @@ impl Hooks {
         }
         let object = veer_tests::object::bytes();
         let mut ebpf = loader
-            .load(&object)
+            .load(object)
             .expect("load the object: root, and kernel 6.1 or later");
         let cgroup = File::open(cgroup2_root()).expect("open the root of the cgroup2 tree");
         for name in PROGRAMS {
