@@ -41,7 +41,7 @@ pub fn start_with_log(level: u8) -> InKernel {
     }
     let object = veer_tests::object::bytes();
     let mut ebpf = loader
-        .load(&object)
+        .load(object)
         .expect("load the object: root, and kernel 6.1 or later");
     for name in ["endpoint_in", "collect"] {
         program(&mut ebpf, name)
