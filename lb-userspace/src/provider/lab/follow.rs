@@ -19,7 +19,7 @@ use crate::netns::{Interface, LinkChange, LinkWatch, Namespace, watch_links};
 use crate::provider::{Feed, Publisher, feed};
 
 use super::process::Process;
-use super::{Lab, LabAttachment, LabContainer, LabNetwork, Record};
+use super::{Lab, LabAttachment, LabContainer, LabNetwork, Record, record};
 
 /// How often the lab's processes are looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -48,10 +48,12 @@ struct Follower<'a> {
     watch: LinkWatch,
     socket: UnixDatagram,
     record: Record,
+    /// Which file the record was read from: every new one is another file.
+    record_inode: Option<u64>,
     /// The host's interfaces by name.
     interfaces: BTreeMap<String, Interface>,
-    /// Cookies of the containers' namespaces, with the inodes that they were read from.
-    cookies: BTreeMap<String, (u64, u64)>,
+    /// The containers' namespaces, as far as they are there, by the containers' names.
+    netns: BTreeMap<String, Netns>,
     /// Names of containers whose command has ended.
     ended: BTreeSet<String>,
 }
@@ -77,8 +79,9 @@ impl<'a> Follower<'a> {
             watch,
             socket: UnixDatagram::bind(&path)?,
             record: Record::default(),
+            record_inode: None,
             interfaces: BTreeMap::new(),
-            cookies: BTreeMap::new(),
+            netns: BTreeMap::new(),
             ended: BTreeSet::new(),
         })
     }
@@ -87,24 +90,38 @@ impl<'a> Follower<'a> {
     async fn follow(&mut self, publisher: &Publisher) -> io::Error {
         let mut clock = interval(TICK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if let Err(error) = self.look_at_everything() {
-            return error;
-        }
+        let mut is_news = match self.look_at_everything() {
+            Ok(()) => true,
+            Err(error) => return error,
+        };
+        let mut caused_at = SystemTime::now();
         loop {
-            publisher.publish(self.observe(), Some(SystemTime::now()));
-            publisher.following(&self.detail());
+            if is_news {
+                publisher.publish(self.observe(), Some(caused_at));
+                publisher.following(&self.detail());
+            }
             let mut word = [0; 16];
             let outcome = tokio::select! {
-                change = self.watch.next() => match change {
-                    Ok(change) => self.take(change).await,
-                    Err(error) => Err(error),
-                },
-                heard = self.socket.recv(&mut word) => heard.and_then(|_| self.look_at_everything()),
-                _ = clock.tick() => self.look_at_processes(),
+                change = self.watch.next() => {
+                    caused_at = SystemTime::now();
+                    match change {
+                        Ok(change) => self.take(change).await,
+                        Err(error) => Err(error),
+                    }
+                }
+                heard = self.socket.recv(&mut word) => {
+                    caused_at = SystemTime::now();
+                    heard.and_then(|_| self.look_at_everything()).map(|()| true)
+                }
+                _ = clock.tick() => {
+                    caused_at = SystemTime::now();
+                    Ok(self.look_at_processes())
+                }
             };
-            if let Err(error) = outcome {
-                return error;
-            }
+            is_news = match outcome {
+                Ok(is_news) => is_news,
+                Err(error) => return error,
+            };
         }
     }
 
@@ -118,19 +135,33 @@ impl<'a> Follower<'a> {
     fn look_at_everything(&mut self) -> io::Result<()> {
         let interfaces = self.lab.host.interfaces()?.into_iter();
         self.interfaces = interfaces.map(|i| (i.name.clone(), i)).collect();
+        self.netns.clear();
         self.look_at_record()?;
-        self.look_at_processes()
-    }
-
-    fn look_at_record(&mut self) -> io::Result<()> {
-        let record = self.lab.record().map_err(io::Error::other)?;
-        self.record = record.unwrap_or_default();
+        self.look_at_processes();
         Ok(())
     }
 
-    fn look_at_processes(&mut self) -> io::Result<()> {
+    /// Whether the record is another one.
+    fn look_at_record(&mut self) -> io::Result<bool> {
+        let inode = match fs::metadata(record::path(&self.lab.folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other?.ino()),
+        };
+        if inode == self.record_inode {
+            return Ok(false);
+        }
+        let record = self.lab.record().map_err(io::Error::other)?;
+        self.record = record.unwrap_or_default();
+        self.record_inode = inode;
+        // A container of the same name may be another one now, in another namespace.
+        self.netns.clear();
+        Ok(true)
+    }
+
+    /// Whether other processes than before have ended.
+    fn look_at_processes(&mut self) -> bool {
         let containers = self.record.containers.iter();
-        self.ended = containers
+        let ended = containers
             .filter(|container| !container.command.is_empty())
             .filter(|container| {
                 let process = Process::load(&self.lab.process_path(&container.name));
@@ -138,28 +169,30 @@ impl<'a> Follower<'a> {
             })
             .map(|container| container.name.clone())
             .collect();
-        Ok(())
+        let before = std::mem::replace(&mut self.ended, ended);
+        self.ended != before
     }
 
-    /// Takes in a piece of news, and what came together with it.
-    async fn take(&mut self, first: LinkChange) -> io::Result<()> {
+    /// Takes in a piece of news and what came together with it, and says whether it is any.
+    async fn take(&mut self, first: LinkChange) -> io::Result<bool> {
         let mut next = Some(first);
+        let mut is_news = false;
         while let Some(change) = next {
-            match change {
+            is_news |= match change {
                 LinkChange::Changed(interface) => {
-                    self.interfaces.insert(interface.name.clone(), interface);
+                    let name = interface.name.clone();
+                    let known = self.interfaces.insert(name, interface.clone());
+                    known.is_none_or(|known| !is_same(&known, &interface))
                 }
-                LinkChange::Gone { name, .. } => {
-                    self.interfaces.remove(&name);
-                }
-                LinkChange::Missed => return self.look_at_everything(),
-            }
+                LinkChange::Gone { name, .. } => self.interfaces.remove(&name).is_some(),
+                LinkChange::Missed => return self.look_at_everything().map(|()| true),
+            };
             next = match timeout(Duration::ZERO, self.watch.next()).await {
                 Ok(change) => Some(change?),
                 Err(_elapsed) => None,
             };
         }
-        self.look_at_record()
+        Ok(self.look_at_record()? || is_news)
     }
 
     fn observe(&mut self) -> Observed {
@@ -204,21 +237,24 @@ impl<'a> Follower<'a> {
 
     /// `None` while the namespace is not there.
     fn netns(&mut self, container: &str) -> Option<Netns> {
+        if let Some(known) = self.netns.get(container) {
+            return Some(known.clone());
+        }
         let path = self.lab.netns_path(container);
-        let inode = fs::metadata(&path).ok()?.ino();
-        let known = self.cookies.get(container);
-        let cookie = match known.filter(|(from, _)| *from == inode) {
-            Some((_, cookie)) => *cookie,
-            None => {
-                let cookie = Namespace::open(&path)
-                    .and_then(|found| found.cookie())
-                    .ok()?;
-                self.cookies.insert(container.to_string(), (inode, cookie));
-                cookie
-            }
-        };
-        Some(Netns { path, cookie })
+        let cookie = Namespace::open(&path)
+            .and_then(|found| found.cookie())
+            .ok()?;
+        let netns = Netns { path, cookie };
+        self.netns.insert(container.to_string(), netns.clone());
+        Some(netns)
     }
+}
+
+/// Whether two pieces of news tell the same of what matters here: news come without addresses.
+fn is_same(one: &Interface, other: &Interface) -> bool {
+    one.ifindex == other.ifindex
+        && one.peer_ifindex == other.peer_ifindex
+        && one.has_carrier == other.has_carrier
 }
 
 fn network(network: &LabNetwork) -> Network {
