@@ -74,6 +74,27 @@ impl Apt {
         self.ask("apt-cache", &["show", package]).is_ok()
     }
 
+    /// The packages that `package` depends on, directly or not, installed or not.
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let only_depends = [
+            "recommends",
+            "suggests",
+            "conflicts",
+            "breaks",
+            "replaces",
+            "enhances",
+        ];
+        let mut arguments = vec!["depends".to_owned(), "--recurse".into(), package.into()];
+        arguments.extend(only_depends.map(|other| format!("--no-{other}")));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let answer = self.ask("apt-cache", &arguments)?;
+        // A package stands at the margin, what it depends on is indented below it.
+        let names = answer
+            .lines()
+            .filter(|line| line.starts_with(char::is_alphanumeric));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Downloads what `arguments` of `apt-get install` name and all it depends on that is not
     /// installed; gives the .deb files, which live as long as this value.
     pub(crate) fn download(&self, arguments: &[&str]) -> Result<Vec<PathBuf>> {

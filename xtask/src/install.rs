@@ -174,11 +174,27 @@ fn compiler_from_debian(places: &Places) -> Result<()> {
         PACKAGES.join(", ")
     ));
     let apt = Apt::of_host()?;
-    let debs = apt.download(&PACKAGES)?;
+    let parts = apt.dependencies(PACKAGES[0])?;
+    let parts = parts
+        .iter()
+        .map(String::as_str)
+        .filter(|name| belongs_to_compiler(name));
+    // What the system has of it is downloaded too: a toolchain must be complete in one place.
+    let wanted: Vec<&str> = ["--reinstall"]
+        .into_iter()
+        .chain(PACKAGES)
+        .chain(parts)
+        .collect();
+    let debs = apt.download(&wanted)?;
     atomically(
         &toolchain::unpacked_folder(places).join("debian"),
         |folder| unpack(&debs, folder),
     )
+}
+
+/// True for the compiler's libraries, as against those of the system it runs on.
+fn belongs_to_compiler(package: &str) -> bool {
+    package.starts_with("libstd-rust") || package.to_ascii_lowercase().starts_with("libllvm")
 }
 
 fn unpack(debs: &[PathBuf], folder: &Path) -> Result<()> {
