@@ -297,6 +297,28 @@ fn a_network_is_known_as_long_as_it_exists() {
     );
 }
 
+#[test]
+fn an_interface_that_goes_is_believed_gone_whatever_the_engine_says() {
+    let host = Host::shared();
+    let (net, name) = (host.name("net"), host.name("web"));
+    host.docker(&format!("network create {net}"));
+    host.docker(&format!(
+        "run -d --name {name} --network {net} veer-test sleep 1000"
+    ));
+    let following = host.follow();
+    let seen = following.ready(&name);
+    let link = seen.attachments[0].link.as_ref().unwrap();
+
+    let moment = SystemTime::now();
+    let mut links = host.namespace.links().unwrap();
+    links.remove(link.host_ifindex).unwrap();
+
+    following.after(moment, "it has no interface", |seen| {
+        let attachment = attachment(&seen.observed, &name, &net)?;
+        attachment.link.is_none().then_some(())
+    });
+}
+
 /// Counted from the Engine's event. Not asserted tightly: the machine that runs tests runs other
 /// things too.
 #[test]

@@ -120,7 +120,10 @@ impl Following {
                 .build()
                 .expect("build a runtime");
             runtime.block_on(async move {
-                let feed = start(Options { socket });
+                let feed = start(Options {
+                    socket,
+                    ..Options::default()
+                });
                 sender.send(feed.clone()).expect("the test waits for it");
                 tokio::select! {
                     () = keep(feed, shared) => {}

@@ -8,7 +8,6 @@
 //! created, addresses are read from the network, namespace and veth pair from the kernel.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,9 +23,6 @@ use super::news::News;
 use crate::netns::{LinkChange, LinkWatch, Namespace, watch_links};
 use crate::provider::Publisher;
 
-/// How often everything is compared with what is known.
-const RESYNC: Duration = Duration::from_secs(60);
-
 /// How soon a lost Engine is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -36,7 +32,7 @@ pub(super) async fn follow(options: Options, publisher: Publisher) {
     let mut follower = Follower::new(Arc::clone(&host), publisher);
     let mut delay = RETRY.0;
     loop {
-        let Err(lost) = session(&options.socket, &host, &mut follower, &mut watch).await;
+        let Err(lost) = session(&options, &host, &mut follower, &mut watch).await;
         if follower.is_settled() {
             delay = RETRY.0;
         }
@@ -61,18 +57,18 @@ async fn kernel(publisher: &Publisher) -> (Arc<Namespace>, LinkWatch) {
 
 /// Follows the Engine until it is lost.
 async fn session(
-    socket: &Path,
+    options: &Options,
     host: &Arc<Namespace>,
     follower: &mut Follower,
     watch: &mut LinkWatch,
 ) -> Result<std::convert::Infallible, Lost> {
-    let engine = Engine::connect(socket).await?;
+    let engine = Engine::connect(&options.socket).await?;
     info!(engine = engine.detail, "the Engine is followed");
     read_interfaces(host, follower).await?;
     let since = follower.last_event.map(|at| at + Duration::from_nanos(1));
     let mut events = engine.events(since.unwrap_or_else(SystemTime::now));
     follower.compare(&engine);
-    let mut resync_at = Instant::now() + RESYNC;
+    let mut resync_at = Instant::now() + options.resync;
     loop {
         tokio::select! {
             event = events.next() => {
@@ -90,7 +86,7 @@ async fn session(
                 link(&engine, host, follower, change?).await?;
             }
             () = sleep_until(resync_at) => {
-                resync_at += RESYNC;
+                resync_at += options.resync;
                 if follower.is_settled() {
                     follower.compare(&engine);
                 }

@@ -18,6 +18,7 @@ mod signal;
 mod view;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Feed, feed};
 
@@ -26,13 +27,16 @@ use super::{Feed, feed};
 pub struct Options {
     /// The Engine's API socket.
     pub socket: PathBuf,
+    /// How often everything is compared with what is known, in case news were lost.
+    pub resync: Duration,
 }
 
 impl Default for Options {
-    /// The socket of a plain installation.
+    /// The socket of a plain installation, and a minute.
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/var/run/docker.sock"),
+            resync: Duration::from_secs(60),
         }
     }
 }

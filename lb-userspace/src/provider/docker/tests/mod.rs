@@ -1,0 +1,6 @@
+//! The provider against answers that are written down, and against an Engine that is made up.
+
+mod fake;
+mod following;
+mod samples;
+mod stories;

@@ -1,0 +1,277 @@
+//! What is observed, as news and answers come in.
+
+use bollard::models::{ContainerInspectResponse, NetworkInspect};
+use serde_json::{Value, json};
+
+use super::super::facts::{ContainerFacts, NetworkFacts};
+use super::super::news::{News, What};
+use super::super::observe::observe;
+use super::super::signal::Signal;
+use super::super::view::{Subject, View};
+use crate::model::{ContainerId, NetworkId, Observed, RunState};
+
+fn id(number: u32) -> ContainerId {
+    ContainerId(format!("{number:064x}"))
+}
+
+fn network_id(number: u32) -> NetworkId {
+    NetworkId(format!("{number:064x}"))
+}
+
+/// An inspection of container `number`, connected to `networks` when it runs.
+pub(super) fn container(number: u32, status: &str, networks: &[u32]) -> Value {
+    let running = matches!(status, "running" | "paused");
+    let endpoint = |network: &u32| {
+        let settings = json!({
+            "Aliases": ["tg-net", id(number).short()],
+            "NetworkID": if running { network_id(*network).0 } else { String::new() },
+            "EndpointID": if running { format!("e{number}-{network}") } else { String::new() },
+            "Gateway": if running { "10.0.0.1" } else { "" },
+        });
+        (format!("net{network}"), settings)
+    };
+    let networks: serde_json::Map<_, _> = networks.iter().map(endpoint).collect();
+    json!({
+        "Id": id(number).0, "Name": format!("/web{number}"),
+        "State": { "Status": status, "StartedAt": if running { "today" } else { "never" } },
+        "HostConfig": { "NetworkMode": "net1" },
+        "Config": { "Hostname": id(number).short(), "Labels": {} },
+        "NetworkSettings": { "SandboxKey": "", "Networks": networks },
+    })
+}
+
+/// An inspection of network `number` with these containers.
+pub(super) fn network(number: u32, containers: &[u32]) -> Value {
+    let port = |container: &u32| {
+        let port = json!({
+            "Name": format!("web{container}"), "EndpointID": format!("e{container}-{number}"),
+            "MacAddress": format!("02:42:0a:{number:02x}:{:02x}:{:02x}", container >> 8, container & 255),
+            "IPv4Address": format!("10.{number}.{}.{}/16", container >> 8, container & 255),
+            "IPv6Address": "",
+        });
+        (id(*container).0, port)
+    };
+    let containers: serde_json::Map<_, _> = containers.iter().map(port).collect();
+    json!({
+        "Name": format!("net{number}"), "Id": network_id(number).0, "Driver": "bridge",
+        "Scope": "local", "Internal": false,
+        "IPAM": { "Config": [{ "Subnet": format!("10.{number}.0.0/16") }] },
+        "Containers": containers, "Options": {}, "Labels": {},
+    })
+}
+
+#[derive(Default)]
+struct Story {
+    view: View,
+}
+
+impl Story {
+    fn inspected(&mut self, answer: Value) -> Vec<NetworkId> {
+        let answer: ContainerInspectResponse = serde_json::from_value(answer).unwrap();
+        let facts = ContainerFacts::from_inspection(answer).unwrap();
+        self.view.read_container(facts)
+    }
+
+    fn network(&mut self, answer: Value) -> Vec<ContainerId> {
+        let answer: NetworkInspect = serde_json::from_value(answer).unwrap();
+        let facts = NetworkFacts::from_inspection(answer).unwrap();
+        self.view.read_network(facts)
+    }
+
+    fn heard(&mut self, what: What) -> Vec<Subject> {
+        let at = std::time::SystemTime::now();
+        News { at, what }.tell(&mut self.view)
+    }
+
+    fn observed(&self) -> Observed {
+        observe(&self.view)
+    }
+
+    fn states(&self) -> Vec<RunState> {
+        let observed = self.observed();
+        observed
+            .containers
+            .iter()
+            .map(|container| container.state)
+            .collect()
+    }
+}
+
+#[test]
+fn a_container_is_there_from_its_connection_on_though_its_inspection_is_locked() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+    story.inspected(container(7, "created", &[1]));
+    assert_eq!(story.states(), [], "created is not there yet");
+
+    let again = story.heard(What::Connected(network_id(1), id(7)));
+    story.network(network(1, &[7]));
+
+    assert_eq!(
+        again,
+        [Subject::Network(network_id(1))],
+        "no inspection that would wait"
+    );
+    let observed = story.observed();
+    let seen = &observed.containers[0];
+    assert_eq!(
+        (seen.state, seen.name.as_str()),
+        (RunState::Starting, "web7")
+    );
+    assert_eq!(seen.attachments[0].aliases, ["tg-net"]);
+    assert_eq!(seen.attachments[0].v4, Some("10.1.0.7".parse().unwrap()));
+}
+
+#[test]
+fn an_inspection_that_waited_does_not_take_a_starting_container_away() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+    story.heard(What::Connected(network_id(1), id(7)));
+    story.network(network(1, &[7]));
+
+    story.inspected(container(7, "created", &[1]));
+
+    assert_eq!(story.states(), [RunState::Starting]);
+}
+
+#[test]
+fn a_connection_of_a_running_container_needs_its_inspection_for_the_aliases() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.network(network(2, &[]));
+    story.inspected(container(7, "running", &[1]));
+
+    let again = story.heard(What::Connected(network_id(2), id(7)));
+
+    assert_eq!(
+        again,
+        [Subject::Network(network_id(2)), Subject::Container(id(7))]
+    );
+}
+
+#[test]
+fn only_what_docker_stop_would_send_makes_a_container_stop() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "running", &[1]));
+
+    story.heard(What::Signalled(id(7), Signal(1)));
+    assert_eq!(story.states(), [RunState::Running]);
+    story.heard(What::Signalled(id(7), Signal::TERM));
+    assert_eq!(story.states(), [RunState::Stopping]);
+    story.inspected(container(7, "running", &[1]));
+    assert_eq!(
+        story.states(),
+        [RunState::Stopping],
+        "the Engine calls it running to the end"
+    );
+    story.heard(What::Died(id(7)));
+    assert_eq!(story.states(), []);
+}
+
+#[test]
+fn another_start_is_another_run() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "running", &[1]));
+    story.heard(What::Signalled(id(7), Signal::TERM));
+
+    let mut restarted = container(7, "running", &[1]);
+    restarted["State"]["StartedAt"] = "tomorrow".into();
+    story.inspected(restarted);
+
+    assert_eq!(story.states(), [RunState::Running]);
+}
+
+#[test]
+fn a_dead_container_is_gone_though_the_network_still_lists_it() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "running", &[1]));
+
+    story.heard(What::Died(id(7)));
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "exited", &[1]));
+
+    assert_eq!(story.states(), []);
+}
+
+#[test]
+fn answers_that_disagree_are_asked_for_again() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+    story.network(network(2, &[7]));
+
+    let doubted = story.inspected(container(7, "running", &[1]));
+    let strangers = story.network(network(1, &[7, 8]));
+
+    assert_eq!(doubted, [network_id(1), network_id(2)]);
+    assert_eq!(strangers, [id(8)], "nothing is known of it");
+}
+
+#[test]
+fn what_a_complete_list_does_not_have_is_forgotten() {
+    let mut story = Story::default();
+    story.network(network(1, &[7, 8]));
+    story.inspected(container(7, "running", &[1]));
+    story.inspected(container(8, "running", &[1]));
+
+    let there = [Subject::Network(network_id(1)), Subject::Container(id(8))];
+    story.view.retain(&there.into());
+
+    let observed = story.observed();
+    assert_eq!(observed.containers.len(), 1);
+    assert_eq!(observed.containers[0].id, id(8));
+    story.view.forget(&Subject::Network(network_id(1)));
+    assert_eq!(story.observed(), Observed::default());
+}
+
+#[test]
+fn what_cannot_be_read_stays_as_it_was_and_is_told() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "running", &[1]));
+
+    let subject = Subject::Container(id(7));
+    story
+        .view
+        .could_not_read(subject, "not to be understood".to_string());
+
+    let observed = story.observed();
+    assert_eq!(story.states(), [RunState::Running]);
+    assert_eq!(observed.notices[0].subject, "container web7");
+    assert!(
+        observed.notices[0]
+            .message
+            .starts_with("not to be understood;")
+    );
+    story.inspected(container(7, "running", &[1]));
+    assert_eq!(story.observed().notices, [], "read again");
+}
+
+#[test]
+fn networks_come_in_the_order_in_which_dockers_dns_asks_them() {
+    let mut story = Story::default();
+    let mut internal = network(1, &[7]);
+    internal["Internal"] = true.into();
+    story.network(internal);
+    for number in [4, 3, 2] {
+        story.network(network(number, &[7]));
+    }
+    let mut answer = container(7, "running", &[1, 2, 3, 4]);
+    answer["NetworkSettings"]["Networks"]["net4"]["GwPriority"] = 5.into();
+    answer["NetworkSettings"]["Networks"]["net3"]["IPv6Gateway"] = "fd00::1".into();
+    story.inspected(answer);
+
+    let observed = story.observed();
+
+    let order = observed.containers[0]
+        .attachments
+        .iter()
+        .map(|one| &one.network);
+    let wanted = [4, 3, 2, 1].map(network_id);
+    assert!(
+        order.eq(wanted.iter()),
+        "priority, both families, name, internal last"
+    );
+}
