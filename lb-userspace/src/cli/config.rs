@@ -7,12 +7,22 @@ use clap::Args;
 
 use super::client;
 use super::table::{self, Output, Table};
-use crate::api::Api;
+use crate::api::{Api, ConfigReport};
+use crate::daemon::{ConfigSource, Overrides};
 use crate::model::label;
 
 /// Print the configuration in effect, with defaults and units
+///
+/// Reads the file, and needs no daemon: what is refused is told with its line and what to write
+/// instead. The output is a configuration file that says the same.
 #[derive(Args, Debug)]
 pub(super) struct Config {
+    /// Configuration file; the default may be missing
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print what the running daemon has in effect instead
+    #[arg(long, conflicts_with = "config")]
+    running: bool,
     /// List the container labels that veer reads instead
     #[arg(long)]
     labels: bool,
@@ -53,12 +63,24 @@ impl Config {
         if self.labels {
             return Ok(labels(self.output, out)?);
         }
-        let report = client(socket)?.config().await?;
+        let report = if self.running {
+            client(socket)?.config().await?
+        } else {
+            read(self.config)?
+        };
         if self.output.json {
             return Ok(table::json(out, &report)?);
         }
         Ok(write!(out, "{}", report.text)?)
     }
+}
+
+fn read(path: Option<PathBuf>) -> anyhow::Result<ConfigReport> {
+    let source = ConfigSource::new(path, Overrides::default());
+    Ok(ConfigReport {
+        text: source.load()?.effective(),
+        path: source.file().map(|file| file.display().to_string()),
+    })
 }
 
 fn labels(output: Output, out: &mut impl Write) -> std::io::Result<()> {

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::api::ApiError;
+use crate::config::ConfigError;
 use crate::provider::lab::LabError;
 
 /// What went wrong, as far as a script can act on it. Wrong usage is 2 (by the argument parser).
@@ -27,6 +28,9 @@ impl Exit {
         for cause in error.chain() {
             if let Some(ApiError::NoDaemon { .. }) = cause.downcast_ref() {
                 return Self::NoDaemon;
+            }
+            if cause.downcast_ref::<ConfigError>().is_some() {
+                return Self::Config;
             }
             if let Some(LabError::File { .. } | LabError::Topology(_)) = cause.downcast_ref() {
                 return Self::Config;
@@ -69,6 +73,13 @@ mod tests {
 
         assert_eq!(Exit::of(&wrapped), Exit::NoDaemon);
         assert_eq!(Exit::of(&anyhow::anyhow!("other")), Exit::Failure);
+    }
+
+    #[test]
+    fn a_refused_configuration_has_its_own_code() {
+        let error = crate::config::Config::load(std::path::Path::new("/nowhere")).unwrap_err();
+
+        assert_eq!(Exit::of(&error.into()), Exit::Config);
     }
 
     #[test]

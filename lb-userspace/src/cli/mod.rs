@@ -9,9 +9,12 @@ mod explain;
 mod frontends;
 mod groups;
 mod lab;
+mod names;
 mod networks;
+mod run;
 mod status;
 mod table;
+mod uninstall;
 mod units;
 
 use std::io::Write;
@@ -56,8 +59,11 @@ enum Verb {
     Frontends(frontends::Frontends),
     Groups(groups::Groups),
     Lab(lab::Lab),
+    Names(names::Names),
     Networks(networks::Networks),
+    Run(run::Run),
     Status(status::Status),
+    Uninstall(uninstall::Uninstall),
 }
 
 impl Cli {
@@ -76,6 +82,9 @@ impl Cli {
             Verb::Explain(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Frontends(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Groups(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Names(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Run(verb) => verb.run(socket).await?,
+            Verb::Uninstall(verb) => verb.run(out)?,
             Verb::Networks(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Status(verb) => verb.run(&client(socket)?, out).await?,
         }

@@ -61,17 +61,42 @@ pub(super) fn list(
     Ok(found)
 }
 
-/// Every Endpoint that a Connection still names, as its Backend or its client. Goes through both
-/// tables wholly.
-pub(super) fn held_endpoints(maps: &Maps) -> Result<BTreeSet<EndpointId>, DatapathError> {
-    let mut held = BTreeSet::new();
-    for table in [&maps.connections, &maps.half_open] {
+/// What Connections hold on to, from one look at both tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Backends and clients: their ids are not free.
+    pub endpoints: BTreeSet<EndpointId>,
+    /// [`lb_common::Frontend::id`]s: they are not free.
+    pub frontends: BTreeSet<u32>,
+    /// Entries, two for each established Connection.
+    pub established: usize,
+    /// Entries, two for each half-open Connection.
+    pub half_open: usize,
+}
+
+/// What Connections hold on to. Goes through both tables wholly.
+pub(super) fn held(maps: &Maps) -> Result<Held, DatapathError> {
+    let mut held = Held::default();
+    let mut note = |half: &Connection| {
+        held.endpoints.extend([half.target, half.backend]);
+        held.frontends.insert(half.frontend);
+        true
+    };
+    let (mut established, mut half_open) = (0, 0);
+    for (table, count) in [
+        (&maps.connections, &mut established),
+        (&maps.half_open, &mut half_open),
+    ] {
         visit(table, |_, half| {
-            held.extend([half.target, half.backend]);
-            true
+            *count += 1;
+            note(half)
         })?;
     }
-    Ok(held)
+    Ok(Held {
+        established,
+        half_open,
+        ..held
+    })
 }
 
 /// Shows `visitor` every entry, as long as it wants more.

@@ -53,7 +53,7 @@ use veths::Veths;
 
 pub use clock::now;
 pub use collect::Collected;
-pub use connections::Filter;
+pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
 pub use features::{Feature, Health, features};
@@ -241,9 +241,9 @@ impl Datapath {
         connections::list(&self.maps, filter, limit)
     }
 
-    /// Every Endpoint that a Connection still names: their ids are not free.
-    pub fn held_endpoints(&self) -> Result<BTreeSet<EndpointId>, DatapathError> {
-        connections::held_endpoints(&self.maps)
+    /// What Connections still name: these ids are not free.
+    pub fn held(&self) -> Result<Held, DatapathError> {
+        connections::held(&self.maps)
     }
 
     /// Forgets Connections that are over: looks at about `budget` entries from where the last call

@@ -109,6 +109,14 @@ impl Records {
         }
     }
 
+    /// Every name: the Network's, the name in lower case, and its addresses.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str, &Known)> {
+        self.tables.iter().flat_map(|table| {
+            let names = table.names.iter();
+            names.map(|(name, known)| (table.network.as_str(), name.as_str(), known))
+        })
+    }
+
     /// What the namespace with this cookie may ask; `None` if it is not known (yet).
     pub fn view(&self, cookie: u64) -> Option<View<'_>> {
         let asker = self.askers.get(&cookie)?;

@@ -176,7 +176,7 @@ fn connections_of_a_retired_endpoint_are_forgotten_and_its_id_is_free() {
     let host = Host::new();
     let mut datapath = open(&host);
     insert(&datapath, &connection(1, 0));
-    assert_eq!(datapath.held_endpoints().unwrap(), [1, 2].into());
+    assert_eq!(datapath.held().unwrap().endpoints, [1, 2].into());
     let mut retired = datapath.maps().endpoints.get(2).unwrap();
     retired.generation += 1;
     retired.state = 0;
@@ -186,7 +186,7 @@ fn connections_of_a_retired_endpoint_are_forgotten_and_its_id_is_free() {
     let (collected, _) = collect(&mut datapath, 1_000);
 
     assert_eq!((collected.idle, collected.orphaned), (0, 1));
-    assert_eq!(datapath.held_endpoints().unwrap(), [].into());
+    assert_eq!(datapath.held().unwrap().endpoints, [].into());
 }
 
 #[test]

@@ -4,24 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use nix::sys::utsname::uname;
 
 use super::engine::Engine;
-use super::mounts::{self, Mount};
 use super::routes::{self, Route};
 use crate::api::{Api, Client};
-use crate::config::{Config, Vips};
+use crate::config::Vips;
+use crate::daemon::{ConfigSource, Overrides};
+use crate::datapath::{Feature, features};
 use crate::instance::Instance;
 use crate::netns::{InterfaceKind, Namespace};
 
 /// Everything that the rules judge.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// Release of the kernel, such as `6.12.9-amd64`.
-    pub(super) kernel: String,
-    /// The set of effective capabilities, as in `/proc/self/status`.
-    pub(super) capabilities: u64,
-    pub(super) mounts: Vec<Mount>,
+    /// What the datapath needs or makes use of.
+    pub(super) features: Vec<Feature>,
     pub(super) routes: Vec<Route>,
     /// `net.bridge.bridge-nf-call-iptables`; none: br_netfilter is not loaded.
     pub(super) bridge_netfilter: Option<bool>,
@@ -54,11 +51,7 @@ pub(super) enum Daemon {
 /// Looks at everything. What cannot be read is taken as not being there.
 pub(super) async fn gather(config: Option<&Path>, engine: Engine) -> Facts {
     Facts {
-        kernel: uname()
-            .map(|names| names.release().to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        capabilities: capabilities(&read("/proc/self/status")),
-        mounts: mounts::parse(&read("/proc/self/mountinfo")),
+        features: features(Path::new("/sys/fs/bpf")),
         routes: [
             routes::parse_v4(&read("/proc/net/route")),
             routes::parse_v6(&read("/proc/net/ipv6_route")),
@@ -78,15 +71,10 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn capabilities(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .unwrap_or_default()
-}
-
 fn vips(path: Option<&Path>) -> Result<(Option<PathBuf>, Vips), String> {
-    let path = path.unwrap_or(Path::new(Config::PATH));
-    Ok((Some(path.to_owned()), Config::default().vips))
+    let source = ConfigSource::new(path.map(Path::to_owned), Overrides::default());
+    let config = source.load().map_err(|error| error.to_string())?;
+    Ok((source.file(), config.vips))
 }
 
 async fn daemon() -> Daemon {

@@ -4,7 +4,6 @@
 
 mod engine;
 mod facts;
-mod mounts;
 mod routes;
 mod rules;
 

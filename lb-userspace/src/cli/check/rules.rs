@@ -5,32 +5,14 @@ use ipnet::IpNet;
 use super::Verdict;
 use super::engine::{Engine, Settings};
 use super::facts::{Daemon, Facts};
-use super::mounts::Mount;
 use crate::config::Vips;
-
-/// Oldest kernel that every program is tested on.
-const OLDEST: (u32, u32) = (6, 1);
-/// First kernel with tcx.
-const TCX: (u32, u32) = (6, 6);
-
-/// Capabilities that loading, attaching and entering namespaces need (capability.h).
-const NEEDED: [(u32, &str); 4] = [
-    (12, "CAP_NET_ADMIN"),
-    (21, "CAP_SYS_ADMIN"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
+use crate::datapath::{Feature, Health};
 
 /// Judges everything, in the order in which an operator would mend it.
 pub(super) fn judge(facts: &Facts) -> Vec<Verdict> {
-    let mut verdicts = vec![
-        kernel(&facts.kernel),
-        capabilities(facts.capabilities),
-        cgroup2(&facts.mounts),
-        bpffs(&facts.mounts),
-        config(facts),
-        daemon(&facts.daemon),
-    ];
+    let mut verdicts: Vec<_> = facts.features.iter().map(feature).collect();
+    verdicts.push(config(facts));
+    verdicts.push(daemon(&facts.daemon));
     verdicts.extend(engine(&facts.engine));
     if let Ok((_, vips)) = &facts.config {
         verdicts.push(pools(facts, vips));
@@ -44,53 +26,12 @@ pub(super) fn judge(facts: &Facts) -> Vec<Verdict> {
     verdicts
 }
 
-fn kernel(release: &str) -> Verdict {
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let needed = format!("{}.{}", OLDEST.0, OLDEST.1);
-    if version < OLDEST {
-        let remedy = format!("boot Linux {needed} or later (Debian 12 has 6.1)");
-        return Verdict::error("kernel", format!("{release}: older than {needed}"), remedy);
-    }
-    let hook = if version < TCX { "clsact" } else { "tcx" };
-    Verdict::ok("kernel", format!("{release}, programs attach by {hook}"))
-}
-
-fn capabilities(set: u64) -> Verdict {
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(bit, _)| set & (1 << bit) == 0)
-        .map(|(_, name)| *name)
-        .collect();
-    if missing.is_empty() {
-        return Verdict::ok("capabilities", "all that are needed");
-    }
-    let found = format!("missing: {}", missing.join(", "));
-    Verdict::error("capabilities", found, "run as root: `sudo veer run`")
-}
-
-fn cgroup2(mounts: &[Mount]) -> Verdict {
-    match mounts.iter().find(|mount| mount.kind == "cgroup2") {
-        Some(mount) => Verdict::ok("cgroup2", format!("mounted at {}", mount.point)),
-        None => Verdict::warning(
-            "cgroup2",
-            "not mounted: DNS stays Docker's, so aliases resolve to Members, not to VIPs",
-            "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
-        ),
-    }
-}
-
-fn bpffs(mounts: &[Mount]) -> Verdict {
-    let is_bpffs = |mount: &&Mount| mount.kind == "bpf" && mount.point == "/sys/fs/bpf";
-    match mounts.iter().find(is_bpffs) {
-        Some(mount) => Verdict::ok("bpffs", format!("mounted at {}", mount.point)),
-        None => Verdict::warning(
-            "bpffs",
-            "not mounted at /sys/fs/bpf; `veer run` mounts it",
-            "mount -t bpf bpf /sys/fs/bpf, and in /etc/fstab: bpf /sys/fs/bpf bpf defaults 0 0",
-        ),
+fn feature(feature: &Feature) -> Verdict {
+    let (name, found) = (feature.name, feature.found.as_str());
+    match feature.health {
+        Health::Good => Verdict::ok(name, found),
+        Health::Warning => Verdict::warning(name, found, feature.remedy.as_str()),
+        Health::Error => Verdict::error(name, found, feature.remedy.as_str()),
     }
 }
 

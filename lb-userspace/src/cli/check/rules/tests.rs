@@ -7,19 +7,19 @@ use super::super::routes::Route;
 use super::*;
 use crate::config::Config;
 
+fn found(health: Health) -> Feature {
+    Feature {
+        name: "kernel",
+        health,
+        found: "6.12.9-amd64".into(),
+        remedy: "boot another one".into(),
+    }
+}
+
 /// A host on which everything is as it should be.
 fn healthy() -> Facts {
-    let mount = |point: &str, kind: &str| Mount {
-        point: point.into(),
-        kind: kind.into(),
-    };
     Facts {
-        kernel: "6.12.9-amd64".into(),
-        capabilities: u64::MAX,
-        mounts: vec![
-            mount("/sys/fs/bpf", "bpf"),
-            mount("/sys/fs/cgroup", "cgroup2"),
-        ],
+        features: vec![found(Health::Good)],
         routes: vec![Route {
             to: "0.0.0.0/0".parse().unwrap(),
             interface: "eth0".into(),
@@ -55,10 +55,9 @@ fn a_healthy_host_has_nothing_to_complain_about() {
 }
 
 #[test]
-fn an_old_kernel_and_a_user_without_rights_are_errors() {
+fn what_the_datapath_lacks_is_judged_as_the_datapath_does() {
     let facts = Facts {
-        kernel: "5.10.0-8-amd64".into(),
-        capabilities: 1 << 12,
+        features: vec![found(Health::Error), found(Health::Warning)],
         ..healthy()
     };
 
@@ -66,22 +65,7 @@ fn an_old_kernel_and_a_user_without_rights_are_errors() {
 
     assert_eq!(
         errors,
-        [("kernel", Level::Error), ("capabilities", Level::Error)]
-    );
-}
-
-#[test]
-fn missing_file_systems_are_warnings() {
-    let facts = Facts {
-        mounts: Vec::new(),
-        ..healthy()
-    };
-
-    let warnings = complaints(&facts);
-
-    assert_eq!(
-        warnings,
-        [("cgroup2", Level::Warning), ("bpffs", Level::Warning)]
+        [("kernel", Level::Error), ("kernel", Level::Warning)]
     );
 }
 

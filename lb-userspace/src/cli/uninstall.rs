@@ -1,0 +1,33 @@
+//! `veer uninstall`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::datapath::{Datapath, Options};
+
+/// Remove everything that veer has put into the kernel for this network namespace
+///
+/// Detaches the programs and removes maps and pins; tracked Connections are lost, and containers
+/// are as if veer had never been there. Stop the daemon first.
+#[derive(Args, Debug)]
+pub(super) struct Uninstall {}
+
+impl Uninstall {
+    pub(super) fn run(self, out: &mut impl Write) -> anyhow::Result<()> {
+        let options = Options::here(Config::default().maps)?;
+        let done = Datapath::uninstall(&options)?;
+        // The numbers in it mean nothing without the maps.
+        match std::fs::remove_file(options.instance.identities()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+        writeln!(out, "{}: {} pins removed", options.instance, done.pins)?;
+        if done.errors.is_empty() {
+            return Ok(());
+        }
+        let errors: Vec<_> = done.errors.iter().map(ToString::to_string).collect();
+        anyhow::bail!("not everything is removed: {}", errors.join("; "))
+    }
+}

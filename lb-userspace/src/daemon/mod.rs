@@ -1,0 +1,282 @@
+//! The daemon: observe → desire → plan → apply → report. The only place that joins the edges.
+//!
+//! A provider publishes whole observations; the loop takes the latest one, and never begins a round
+//! before the last one has ended. What fails is tried again, alone, while everything else is served.
+//! When the daemon stops, containers ask Docker's resolver again; maps and programs stay.
+
+mod answers;
+mod apply;
+mod explain;
+mod failures;
+mod hints;
+mod identities;
+mod latency;
+mod notify;
+mod pace;
+mod report;
+mod round;
+mod rounds;
+mod settings;
+mod shared;
+mod source;
+mod spaces;
+mod visits;
+
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::block_in_place;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+
+use answers::Answers;
+use notify::Notify;
+use rounds::Rounds;
+use shared::{Parts, Shared};
+
+use crate::api::Server;
+use crate::config::Config;
+use crate::datapath::{self, Datapath, EventStream};
+use crate::dns::{self, Dns};
+use crate::model::Notice;
+use crate::provider::Feed;
+
+pub use settings::{ConfigSource, Overrides};
+pub use source::Source;
+
+/// Time between two comparisons of the maps with what was written.
+const AUDIT: Duration = Duration::from_secs(60);
+
+/// What a daemon is told.
+#[derive(Debug)]
+pub struct Options {
+    pub config: Config,
+    /// Where the configuration was read from, and is read from again on SIGHUP.
+    pub source: ConfigSource,
+    /// Where the API listens, if not at the instance's usual place.
+    pub socket: Option<PathBuf>,
+    /// Whether to print what to try next, when the lab is served.
+    pub hints: bool,
+}
+
+/// Serves the network namespace of the calling thread until SIGTERM or SIGINT. Must be called within
+/// a multi-threaded tokio runtime.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let mut daemon = Daemon::start(&options).await?;
+    Notify::Ready.send();
+    let result = daemon.serve(&options).await;
+    Notify::Stopping.send();
+    block_in_place(|| daemon.rounds.release_resolvers());
+    tracing::info!("stopped; the datapath goes on without the daemon");
+    result
+}
+
+/// A daemon at work.
+struct Daemon {
+    shared: Arc<Shared>,
+    rounds: Rounds,
+    feed: Feed,
+    signals: Signals,
+    _server: Server,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Daemon {
+    async fn start(options: &Options) -> anyhow::Result<Self> {
+        let signals = Signals::new().context("listen to signals")?;
+        let config = options.config.clone();
+        let places = datapath::Options::here(config.maps).context("find this network namespace")?;
+        let (datapath, adopted) = block_in_place(|| Datapath::open(&places))?;
+        let instance = places.instance.clone();
+        tracing::info!(%instance, adopted = adopted.found, "the datapath is loaded");
+        let warnings: Vec<_> = adopted.warnings.iter().map(Notice::from).collect();
+        for notice in &warnings {
+            tracing::warn!(subject = %notice.subject, message = %notice.message, "notice");
+        }
+
+        forget_resolvers(&datapath)?;
+        let dns = start_dns(&datapath, &config, &instance.folder())?;
+        let events = datapath.events()?;
+        let source = Source::choose(&config).await;
+        let feed = source.start(&config, &instance)?;
+        let shared = Arc::new(Shared::new(Parts {
+            provider: source.name(),
+            health: feed.health.clone(),
+            instance,
+            config,
+            file: options.source.file(),
+            datapath,
+            dns,
+            warnings,
+        }));
+        tracing::info!(provider = source.name(), "following");
+        let rounds = Rounds::new(Arc::clone(&shared), shared.instance.identities())?;
+        let socket = options
+            .socket
+            .clone()
+            .unwrap_or_else(|| shared.instance.socket());
+        let server = Server::start(&socket, Arc::new(Answers(Arc::clone(&shared))))?;
+        tokio::spawn(tell(events));
+        if options.hints && source == Source::Lab {
+            hints::print();
+        }
+        Ok(Self {
+            shared,
+            rounds,
+            feed,
+            signals,
+            _server: server,
+        })
+    }
+
+    /// The loop.
+    async fn serve(&mut self, options: &Options) -> anyhow::Result<()> {
+        let mut collection = every(pace::TICK);
+        let mut audit = every(AUDIT);
+        // The first tick of an interval comes at once, and there is nothing to audit yet.
+        audit.tick().await;
+        loop {
+            let retry = self.rounds.next_retry();
+            tokio::select! {
+                changed = self.feed.observed.changed() => {
+                    changed.context("the provider ended")?;
+                    self.round(true);
+                }
+                () = at(retry) => self.round(false),
+                _ = collection.tick() => block_in_place(|| self.rounds.collect()),
+                _ = audit.tick() => {
+                    block_in_place(|| {
+                        self.rounds.release();
+                        self.rounds.audit();
+                    });
+                    self.round(false);
+                }
+                _ = self.signals.reload.recv() => {
+                    self.reload(options);
+                    self.round(false);
+                }
+                _ = self.signals.terminate.recv() => return Ok(()),
+                _ = self.signals.interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes over what the file says now. If it is refused, everything stays as it was.
+    fn reload(&mut self, options: &Options) {
+        Notify::Reloading.send();
+        match options.source.load() {
+            Ok(config) => self.adopt(config),
+            Err(error) => {
+                tracing::error!(%error, "the configuration is refused, the old one stays")
+            }
+        }
+        Notify::Ready.send();
+    }
+
+    fn adopt(&self, config: Config) {
+        let old = self.shared.config.load();
+        let unchanged = settings::needs_restart(&old, &config);
+        if !unchanged.is_empty() {
+            tracing::warn!(sections = ?unchanged, "changes that need a restart are left out");
+        }
+        let config = settings::keep_running(&old, config);
+        self.shared.config.store(Arc::new(config));
+        tracing::info!("the configuration was read again");
+    }
+
+    /// One round with the latest observation. Before the first one nothing is known, and nothing is
+    /// touched.
+    fn round(&mut self, is_news: bool) {
+        let snapshot = self.feed.observed.borrow_and_update().clone();
+        if let Some(snapshot) = snapshot {
+            block_in_place(|| self.rounds.run(&snapshot, is_news));
+        }
+    }
+}
+
+/// A former daemon's sockets are closed: its entries would lead queries nowhere as soon as somebody
+/// beats again.
+fn forget_resolvers(datapath: &Datapath) -> anyhow::Result<()> {
+    for (cookie, _) in datapath.resolvers()? {
+        datapath.remove_resolver(cookie)?;
+    }
+    Ok(())
+}
+
+fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Result<Dns> {
+    let heartbeat = datapath.heartbeat()?;
+    let mut is_lost = false;
+    let beat = move || {
+        let result = heartbeat.beat();
+        if let Err(error) = &result
+            && !is_lost
+        {
+            tracing::error!(%error, "no sign of life: Docker's resolver answers containers");
+        }
+        is_lost = result.is_err();
+    };
+    let options = dns::Options {
+        resolv_conf: resolv_conf(config, folder)?,
+        beat: Box::new(beat),
+    };
+    Dns::start(options).context("start the DNS server")
+}
+
+/// The file that names the servers for strangers' names: the host's, or one with those that the
+/// configuration names.
+fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
+    if config.dns.upstreams.is_empty() {
+        return Ok(PathBuf::from("/etc/resolv.conf"));
+    }
+    let lines = config
+        .dns
+        .upstreams
+        .iter()
+        .map(|server| format!("nameserver {server}\n"));
+    let path = folder.join("resolv.conf");
+    std::fs::write(&path, lines.collect::<String>())
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Ticks that are never made up for.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => pending().await,
+    }
+}
+
+/// Tells of single flows at level `debug`. What is not taken from the ring would be counted as lost.
+async fn tell(mut events: EventStream) {
+    loop {
+        match events.next().await {
+            Ok(event) => tracing::debug!(?event, "flow"),
+            Err(error) => return tracing::warn!(%error, "events of flows are no longer read"),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One round after the other: what the daemon knows of the datapath, and how it brings it where the
+//! last observation wants it.
+//!
+//! The order for what is new: identities on disk, maps and programs, routes inside the namespaces,
+//! names, and only then the takeover of a namespace's queries. Whoever asks veer's DNS for a name
+//! can therefore reach what it answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::apply::{Ended, carry_out};
+use super::failures::Subject;
+use super::pace::Pace;
+use super::report::View;
+use super::shared::Shared;
+use super::visits::{Visit, Visited};
+use super::{identities, round, spaces};
+use crate::datapath::DatapathError;
+use crate::dns::Records;
+use crate::model::Observed;
+use crate::provider::Snapshot;
+use crate::reconcile::{Desired, Identities, State, desire, plan};
+
+/// Plans made in one round at most: each but the last leaves out one more attachment.
+const PLANS: usize = 32;
+
+/// The daemon's side of everything that was written.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    shared: Arc<Shared>,
+    actual: State,
+    identities: Identities,
+    /// What the file has.
+    saved: Option<Identities>,
+    file: PathBuf,
+    /// Whether the numbers were compared with what the maps hold.
+    adopted: bool,
+    visited: Visited,
+    pace: Pace,
+}
+
+impl Rounds {
+    /// Begins with what the maps hold.
+    pub(super) fn new(shared: Arc<Shared>, file: PathBuf) -> Result<Self, DatapathError> {
+        let actual = shared.datapath().actual()?;
+        let saved = identities::load(&file).unwrap_or_else(|error| {
+            tracing::warn!(%error, "identities are taken from the maps instead");
+            None
+        });
+        Ok(Self {
+            shared,
+            actual,
+            identities: saved.clone().unwrap_or_default(),
+            saved,
+            file,
+            adopted: false,
+            visited: Visited::default(),
+            pace: Pace::default(),
+        })
+    }
+
+    /// Brings everything where `snapshot` wants it, as far as that works.
+    pub(super) fn run(&mut self, snapshot: &Snapshot, is_news: bool) {
+        let now = Instant::now();
+        let (observed, desired) = self.program(&snapshot.observed, now);
+        let names = names(&observed);
+        let visits = self.visited.missing(&desired.resolvers, self.takes_over());
+        self.route(&visits.enter, &names, now);
+        self.publish(&observed, &desired);
+        self.take_over(&visits.enter, &names, now);
+        self.leave(&visits.leave);
+        self.settle(&desired, now);
+        self.shared.view.store(Arc::new(View {
+            observed,
+            desired: Arc::new(desired),
+        }));
+        if is_news {
+            self.measure(snapshot.caused_at);
+        }
+    }
+
+    /// Writes the maps and attaches the programs. Returns what that was made from.
+    fn program(&mut self, observed: &Arc<Observed>, now: Instant) -> (Arc<Observed>, Desired) {
+        let config = self.shared.config.load_full();
+        if !self.adopted {
+            self.identities.adopt(&self.actual, observed, &config);
+            self.adopted = true;
+        }
+        let mut plans = 0;
+        loop {
+            let rest = round::without(observed, self.shared.progress().failures.paused(now));
+            let rest = rest.map_or_else(|| Arc::clone(observed), Arc::new);
+            let desired = desire(&rest, &config, &mut self.identities);
+            self.save();
+            let steps = plan(&self.actual, &desired.state);
+            plans += 1;
+            let ended = if steps.is_empty() {
+                Ended::Done
+            } else {
+                carry_out(
+                    &steps,
+                    &mut *self.shared.datapath_mut(),
+                    &mut self.actual,
+                    &desired,
+                    &mut self.shared.progress().failures,
+                    now,
+                )
+            };
+            if ended == Ended::Done || plans == PLANS {
+                self.identities.release_slots(&self.actual);
+                return (rest, desired);
+            }
+        }
+    }
+
+    /// Numbers must be on disk before the kernel knows them: after a crash nobody else gets them.
+    fn save(&mut self) {
+        if self.saved.as_ref() == Some(&self.identities) {
+            return;
+        }
+        match identities::save(&self.file, &self.identities) {
+            Ok(()) => self.saved = Some(self.identities.clone()),
+            // The maps hold the numbers that matter, so this is no reason to stop.
+            Err(error) => self.shared.fail(Subject::Identities, error.to_string()),
+        }
+    }
+
+    fn takes_over(&self) -> bool {
+        self.shared.config.load().dns.takeover
+    }
+
+    fn is_paused(&self, visit: &Visit, names: &BTreeMap<u64, String>, now: Instant) -> bool {
+        let subject = namespace(visit, names);
+        self.shared.progress().failures.is_paused(&subject, now)
+    }
+
+    fn route(&mut self, visits: &[Visit], names: &BTreeMap<u64, String>, now: Instant) {
+        let due: Vec<_> = visits
+            .iter()
+            .filter(|visit| !self.is_paused(visit, names, now))
+            .collect();
+        let results = spaces::for_each(&due, |visit| spaces::route(visit));
+        for (visit, result) in due.into_iter().zip(results) {
+            match result {
+                Ok(()) => self.visited.routed(visit),
+                Err(error) => self.shared.fail(namespace(visit, names), error.to_string()),
+            }
+        }
+    }
+
+    fn publish(&self, observed: &Observed, desired: &Desired) {
+        let ttl = self.shared.config.load().dns.ttl;
+        let records = Arc::new(Records::build(observed, &desired.groups, ttl));
+        self.shared.dns.publish(Arc::clone(&records));
+        self.shared.records.store(records);
+    }
+
+    fn take_over(&mut self, visits: &[Visit], names: &BTreeMap<u64, String>, now: Instant) {
+        let is_due = |visit: &&Visit| visit.take_over && !self.is_paused(visit, names, now);
+        let due: Vec<_> = visits.iter().filter(is_due).collect();
+        let results = spaces::for_each(&due, |visit| {
+            let resolver = self
+                .shared
+                .dns
+                .take_over(&visit.netns)
+                .map_err(|error| error.to_string())?;
+            let datapath = self.shared.datapath();
+            datapath
+                .set_resolver(visit.netns.cookie, resolver)
+                .map_err(|error| error.to_string())
+        });
+        for (visit, result) in due.into_iter().zip(results) {
+            match result {
+                Ok(()) => self.visited.taken_over(visit.netns.cookie),
+                Err(error) => self.shared.fail(namespace(visit, names), error),
+            }
+        }
+    }
+
+    fn leave(&mut self, cookies: &[u64]) {
+        for cookie in cookies {
+            // First the kernel, then the sockets: a query in between goes to Docker's resolver.
+            if let Err(error) = self.shared.datapath().remove_resolver(*cookie) {
+                tracing::warn!(cookie, %error, "a resolver entry stays");
+            }
+            self.shared.dns.release(*cookie);
+            self.visited.left(*cookie);
+        }
+    }
+
+    /// Forgets failures that are over: what was tried and did not fail again, and what is gone.
+    fn settle(&self, desired: &Desired, now: Instant) {
+        let mut progress = self.shared.progress();
+        progress.taken_over = self.visited.count_taken_over();
+        progress.failures.retain(|subject| match subject {
+            Subject::Attachment {
+                container, network, ..
+            } => desired
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.container == *container && endpoint.network == *network),
+            Subject::Namespace { cookie, .. } => desired
+                .resolvers
+                .iter()
+                .any(|space| space.netns.cookie == *cookie),
+            Subject::Frontend(_)
+            | Subject::Settings
+            | Subject::Identities
+            | Subject::Collection
+            | Subject::Audit => true,
+        });
+        for subject in progress.failures.due(now) {
+            progress.failures.clear(&subject);
+            tracing::info!(%subject, "works again");
+        }
+    }
+
+    fn measure(&self, caused_at: Option<SystemTime>) {
+        let elapsed = caused_at.and_then(|cause| SystemTime::now().duration_since(cause).ok());
+        if let Some(elapsed) = elapsed {
+            self.shared.progress().latency.record(elapsed);
+        }
+    }
+
+    /// Looks at a slice of the Connections.
+    pub(super) fn collect(&mut self) {
+        let Some(slice) = self.pace.next() else {
+            return;
+        };
+        let started = Instant::now();
+        let result = self.shared.datapath_mut().collect_slice(slice);
+        let collected = match result {
+            Ok(collected) => collected,
+            Err(error) => return self.shared.fail(Subject::Collection, error.to_string()),
+        };
+        self.pace
+            .note(collected.examined, started.elapsed(), collected.finished);
+        let mut progress = self.shared.progress();
+        progress.failures.clear(&Subject::Collection);
+        progress.collection.examined += collected.examined as u64;
+        progress.collection.expired += (collected.idle + collected.orphaned) as u64;
+    }
+
+    /// Frees the numbers that no Connection holds any longer.
+    pub(super) fn release(&mut self) {
+        let held = self.shared.datapath().held();
+        match held {
+            Ok(held) => {
+                self.identities.release_endpoints(&held.endpoints);
+                self.identities.release_frontends(&held.frontends);
+                self.shared.progress().tracked = Some((held.established, held.half_open));
+                self.save();
+            }
+            Err(error) => self.shared.fail(Subject::Collection, error.to_string()),
+        }
+    }
+
+    /// Reads the maps again. What somebody else has changed is put right by the next round.
+    pub(super) fn audit(&mut self) {
+        let found = match self.shared.datapath().actual() {
+            Ok(found) => found,
+            Err(error) => return self.shared.fail(Subject::Audit, error.to_string()),
+        };
+        self.shared.progress().failures.clear(&Subject::Audit);
+        let wanted = &self.shared.view().desired.state;
+        let before = plan(&self.actual, wanted).len();
+        let steps = plan(&found, wanted).len();
+        if steps > before {
+            tracing::warn!(
+                steps,
+                "the datapath is not as it was written and is put right"
+            );
+        }
+        self.actual = found;
+    }
+
+    /// When something that failed is to be tried again.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.shared.progress().failures.next_retry()
+    }
+
+    /// Gives every namespace's queries back to Docker's resolver.
+    pub(super) fn release_resolvers(&mut self) {
+        let cookies = self.visited.cookies();
+        self.leave(&cookies);
+    }
+}
+
+fn namespace(visit: &Visit, names: &BTreeMap<u64, String>) -> Subject {
+    let cookie = visit.netns.cookie;
+    Subject::Namespace {
+        cookie,
+        name: names
+            .get(&cookie)
+            .cloned()
+            .unwrap_or_else(|| cookie.to_string()),
+    }
+}
+
+/// Name of the container that lives in each namespace.
+fn names(observed: &Observed) -> BTreeMap<u64, String> {
+    let containers = observed.containers.iter();
+    let named = containers.filter_map(|container| {
+        let netns = container.netns.as_ref()?;
+        Some((netns.cookie, container.name.clone()))
+    });
+    named.collect()
+}

@@ -1,0 +1,171 @@
+//! What there is to do inside containers' namespaces. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::Netns;
+use crate::reconcile::{ServedNamespace, VipRoute};
+
+/// What was done inside each namespace, by its cookie.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Visited {
+    known: BTreeMap<u64, Done>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Done {
+    routes: BTreeSet<VipRoute>,
+    taken_over: bool,
+}
+
+/// One namespace that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Visit {
+    pub(super) netns: Netns,
+    pub(super) add: Vec<VipRoute>,
+    pub(super) remove: Vec<VipRoute>,
+    /// Whether its DNS is yet to be taken over.
+    pub(super) take_over: bool,
+}
+
+/// Everything that is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Visits {
+    pub(super) enter: Vec<Visit>,
+    /// Cookies of namespaces that are no longer served.
+    pub(super) leave: Vec<u64>,
+}
+
+impl Visited {
+    /// What is missing for `wanted`. `dns` says whether queries are taken over at all.
+    pub(super) fn missing(&self, wanted: &[ServedNamespace], dns: bool) -> Visits {
+        let mut visits = Visits::default();
+        let unknown = Done::default();
+        for namespace in wanted {
+            let done = self.known.get(&namespace.netns.cookie).unwrap_or(&unknown);
+            let routes: BTreeSet<_> = namespace.routes.iter().copied().collect();
+            let visit = Visit {
+                netns: namespace.netns.clone(),
+                add: routes.difference(&done.routes).copied().collect(),
+                remove: done.routes.difference(&routes).copied().collect(),
+                take_over: dns && !done.taken_over,
+            };
+            if !visit.add.is_empty() || !visit.remove.is_empty() || visit.take_over {
+                visits.enter.push(visit);
+            }
+        }
+        let wanted: BTreeSet<_> = wanted.iter().map(|space| space.netns.cookie).collect();
+        let gone = self.known.keys().filter(|cookie| !wanted.contains(cookie));
+        visits.leave = gone.copied().collect();
+        visits
+    }
+
+    /// Notes that the routes of `visit` are as they should be.
+    pub(super) fn routed(&mut self, visit: &Visit) {
+        let done = self.known.entry(visit.netns.cookie).or_default();
+        done.routes.extend(&visit.add);
+        for route in &visit.remove {
+            done.routes.remove(route);
+        }
+    }
+
+    /// Notes that queries of this namespace are answered by veer.
+    pub(super) fn taken_over(&mut self, cookie: u64) {
+        self.known.entry(cookie).or_default().taken_over = true;
+    }
+
+    /// Notes that the namespace is no longer served.
+    pub(super) fn left(&mut self, cookie: u64) {
+        self.known.remove(&cookie);
+    }
+
+    /// Cookies of every namespace that was visited.
+    pub(super) fn cookies(&self) -> Vec<u64> {
+        self.known.keys().copied().collect()
+    }
+
+    /// How many namespaces' queries are answered by veer.
+    pub(super) fn count_taken_over(&self) -> usize {
+        self.known.values().filter(|done| done.taken_over).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::model::ContainerId;
+
+    fn namespace(cookie: u64, routes: &[u32]) -> ServedNamespace {
+        let route = |ifindex: &u32| VipRoute {
+            container_ifindex: *ifindex,
+            to: "198.18.0.0/22".parse().unwrap(),
+        };
+        ServedNamespace {
+            netns: Netns {
+                path: PathBuf::from(format!("/proc/{cookie}/ns/net")),
+                cookie,
+            },
+            container: ContainerId(cookie.to_string()),
+            routes: routes.iter().map(route).collect(),
+        }
+    }
+
+    #[test]
+    fn a_new_namespace_gets_its_routes_and_its_dns_and_then_nothing_is_missing() {
+        let wanted = [namespace(1, &[2, 3])];
+        let mut visited = Visited::default();
+
+        let visits = visited.missing(&wanted, true);
+        for visit in &visits.enter {
+            visited.routed(visit);
+            visited.taken_over(visit.netns.cookie);
+        }
+
+        assert_eq!(
+            (visits.enter[0].add.len(), visits.enter[0].take_over),
+            (2, true)
+        );
+        assert_eq!(visited.missing(&wanted, true), Visits::default());
+        assert_eq!(visited.count_taken_over(), 1);
+    }
+
+    #[test]
+    fn a_change_of_routes_does_not_touch_dns() {
+        let mut visited = Visited::default();
+        let first = visited.missing(&[namespace(1, &[2])], true);
+        visited.routed(&first.enter[0]);
+        visited.taken_over(1);
+
+        let visits = visited.missing(&[namespace(1, &[3])], true);
+
+        let visit = &visits.enter[0];
+        let indexes = |routes: &[VipRoute]| routes.iter().map(|r| r.container_ifindex).collect();
+        let (added, removed): (Vec<_>, Vec<_>) = (indexes(&visit.add), indexes(&visit.remove));
+        assert_eq!((added, removed, visit.take_over), (vec![3], vec![2], false));
+    }
+
+    #[test]
+    fn without_takeover_only_routes_are_missing() {
+        let mut visited = Visited::default();
+        let wanted = [namespace(1, &[2]), namespace(2, &[])];
+
+        let visits = visited.missing(&wanted, false);
+        visited.routed(&visits.enter[0]);
+
+        assert_eq!(visits.enter.len(), 1);
+        assert_eq!(visited.missing(&wanted, false), Visits::default());
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_is_left() {
+        let mut visited = Visited::default();
+        visited.taken_over(1);
+
+        let visits = visited.missing(&[], true);
+        visited.left(1);
+
+        assert_eq!(visits.leave, [1]);
+        assert_eq!(visited.missing(&[], true), Visits::default());
+    }
+}
