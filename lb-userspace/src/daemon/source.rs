@@ -47,6 +47,7 @@ impl Source {
         match self {
             Self::Docker => Ok(docker::start(docker::Options {
                 socket: config.engine.socket.clone(),
+                ..docker::Options::default()
             })),
             Self::Lab => {
                 let lab = Lab::open(&instance.folder())?;
