@@ -117,3 +117,12 @@ impl Station {
         Ok(stream)
     }
 }
+
+/// Ends a connection with a reset, leaving nothing behind on either side.
+pub fn reset(stream: TcpStream) {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&stream, sockopt::Linger, &at_once).unwrap();
+}

@@ -10,7 +10,7 @@ use lb_common::{
     FrontendKey, Mac, Reason, Settings, Slot, Timeouts, Veth, VethFlags,
 };
 use lb_userspace::config::Maps;
-use lb_userspace::datapath::{Datapath, Filter, OBJECT, Options};
+use lb_userspace::datapath::{Datapath, Filter, Hook, OBJECT, Options};
 use lb_userspace::instance::Instance;
 use lb_userspace::reconcile::{State, plan};
 use tempfile::TempDir;
@@ -67,6 +67,11 @@ impl Vip {
 impl<'h> Veer<'h> {
     /// The datapath of `host`, serving nothing yet.
     pub fn on(host: &'h Host) -> Self {
+        Self::with_hook(host, None)
+    }
+
+    /// The same, attached to veths by `hook`; `None`: by the best that the kernel has.
+    pub fn with_hook(host: &'h Host, hook: Option<Hook>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             instance: Instance::of(host.namespace.cookie().unwrap()),
@@ -75,7 +80,7 @@ impl<'h> Veer<'h> {
             sizes: sizes(),
             // No cgroup: nothing here asks for names, and the real root belongs to everybody.
             cgroup: Some(folder.path().to_path_buf()),
-            hook: None,
+            hook,
             object: OBJECT,
             log: false,
         };

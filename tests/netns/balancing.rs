@@ -8,7 +8,7 @@ use std::thread;
 use lb_common::Algorithm;
 use veer_tests::host::Host;
 use veer_tests::server::{Answer, ask_with, read_answer};
-use veer_tests::station::{Family, Station};
+use veer_tests::station::{Family, Station, reset};
 use veer_tests::veer::Veer;
 
 fn counted(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, usize> {
@@ -144,5 +144,30 @@ fn one_client_port_to_two_vips_of_one_member_makes_two_connections() {
         streams.iter_mut().for_each(expect_alive);
         assert_ne!(seen[0], seen[1]);
         assert!(seen.iter().all(|seen| seen.ip() == client.address(family)));
+    }
+}
+
+#[test]
+fn a_client_port_that_is_used_again_is_a_new_connection_with_a_new_turn() {
+    let host = Host::new();
+    let network = host.network();
+    let [client, m1, m2] = host.stations(&network, ["client", "m1", "m2"]);
+    let mut veer = Veer::on(&host);
+    veer.serve(&[&client, &m1, &m2]);
+    let vip = veer.group(&[&m1, &m2]);
+
+    for family in Family::BOTH {
+        let _servers = [m1.serves_tcp(family, 80), m2.serves_tcp(family, 80)];
+
+        let answers = (0..10).map(|_| {
+            let to = (vip.address(family), 80);
+            let mut stream = client.connect_from(4_444, to).unwrap();
+            let answer = read_answer(&mut stream).unwrap();
+            reset(stream);
+            answer
+        });
+
+        let exact = ["m1", "m2"].map(|name| (name.to_string(), 5));
+        assert_eq!(counted(answers), BTreeMap::from(exact));
     }
 }

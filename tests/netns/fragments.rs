@@ -6,7 +6,7 @@ use veer_tests::station::Family;
 use veer_tests::veer::Veer;
 
 #[test]
-fn a_datagram_of_9_kilobytes_passes_both_ways() {
+fn datagrams_of_9_and_60_kilobytes_pass_both_ways() {
     let host = Host::new();
     let network = host.network();
     let [client, first, second] = host.stations(&network, ["client", "first", "second"]);
@@ -16,9 +16,9 @@ fn a_datagram_of_9_kilobytes_passes_both_ways() {
 
     for family in Family::BOTH {
         let _servers = [first.serves_udp(family, 53), second.serves_udp(family, 53)];
-        let question: Vec<u8> = (0..9_000u32).map(|n| (n / 7) as u8).collect();
         let mut servers = Vec::new();
-        for _ in 0..2 {
+        for length in [9_000u32, 60_000] {
+            let question: Vec<u8> = (0..length).map(|n| (n / 7) as u8).collect();
             let socket = client.udp(family, 0);
             socket.connect((vip.address(family), 53)).unwrap();
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use veer_tests::host::Host;
 use veer_tests::offload::Offload;
 use veer_tests::server::read_answer;
@@ -30,6 +31,42 @@ fn long_streams_pass_both_ways_with_every_offload() {
             let stream = client.connect((vip.address(family), 80)).unwrap();
 
             assert_eq!(echoed(stream, LENGTH), Ok(LENGTH), "{family:?} {offload:?}");
+        }
+    }
+}
+
+#[test]
+fn a_train_of_datagrams_that_the_interface_cuts_arrives_whole() {
+    const DATAGRAM: usize = 1_200;
+    const DATAGRAMS: usize = 40;
+    let host = Host::new();
+    let network = host.network();
+    let [client, member] = host.stations(&network, ["client", "member"]);
+    let mut veer = Veer::on(&host);
+    veer.serve(&[&client, &member]);
+    let vip = veer.group(&[&member]);
+
+    for family in Family::BOTH {
+        for checksums in [true, false] {
+            client.set_offload(Offload {
+                checksums,
+                segmentation: true,
+            });
+            let inbox = member.udp(family, 443);
+            let socket = client.udp(family, 0);
+            socket.connect((vip.address(family), 443)).unwrap();
+            setsockopt(&socket, sockopt::UdpGsoSegment, &(DATAGRAM as i32)).unwrap();
+            let train: Vec<u8> = (0..DATAGRAM * DATAGRAMS)
+                .map(|n| (n / DATAGRAM) as u8)
+                .collect();
+
+            socket.send(&train).unwrap();
+
+            let mut buffer = [0; 2 * DATAGRAM];
+            for number in 0..DATAGRAMS {
+                let length = inbox.recv(&mut buffer).unwrap();
+                assert_eq!(buffer[..length], [number as u8; DATAGRAM], "{family:?}");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! TCP, UDP and ICMP echo to a VIP.
 
+use lb_userspace::datapath::Hook;
 use veer_tests::host::Host;
 use veer_tests::station::Family;
 use veer_tests::veer::Veer;
@@ -117,4 +118,29 @@ fn a_vip_of_one_network_is_out_of_reach_from_another() {
     let answer = stranger.ask_udp((own_vip.v4, 53)).unwrap();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(answer.server, "own");
+}
+
+#[test]
+fn clsact_serves_as_tcx_does() {
+    let host = Host::new();
+    let network = host.network();
+    let [client, member] = host.stations(&network, ["client", "member"]);
+    let mut veer = Veer::with_hook(&host, Some(Hook::Clsact));
+    veer.serve(&[&client, &member]);
+    let vip = veer.group(&[&member]);
+
+    for family in Family::BOTH {
+        let _tcp = member.serves_tcp(family, 80);
+        let _udp = member.serves_udp(family, 53);
+
+        let tcp = client.ask_tcp((vip.address(family), 80)).unwrap();
+        let udp = client.ask_udp((vip.address(family), 53)).unwrap();
+        let own = member.ask_tcp((vip.address(family), 80)).unwrap();
+        let direct = client.ask_tcp((member.address(family), 80)).unwrap();
+
+        for answer in [&tcp, &udp, &own, &direct] {
+            assert_eq!(answer.server, "member");
+        }
+        assert_eq!(tcp.client.ip(), client.address(family));
+    }
 }
