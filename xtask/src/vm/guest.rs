@@ -14,12 +14,12 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::initramfs;
 use super::job::Job;
-use super::kernel::{Kernel, KernelId};
-use super::outcome::{Message, Outcome, faults};
+use super::kernel::Kernel;
+use super::outcome::{Message, Outcome};
 use super::qemu::{self, Boot, Channels, Machine};
+use super::report::Report;
 use super::stream::Stream;
 use super::tools::Tools;
-use crate::process;
 
 /// From the start of QEMU to the start of the command; a loaded host takes ten times the usual.
 const BOOT_DEADLINE: Duration = Duration::from_secs(180);
@@ -27,8 +27,8 @@ const BOOT_DEADLINE: Duration = Duration::from_secs(180);
 /// From the command's end to the end of its output, which its background processes may hold open.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
-/// So much of the console's end is shown when something went wrong, in bytes.
-const CONSOLE_TAIL: usize = 6000;
+/// For the guest to say what it waits for.
+const EXPLAIN_DEADLINE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Channel {
@@ -45,8 +45,14 @@ type Event = (Channel, Vec<u8>);
 #[derive(Debug)]
 pub(super) struct Guest {
     process: Child,
+    /// What the guest reads at boot; gone as soon as it has.
+    job: Option<Job>,
     events: Receiver<Event>,
+    /// Our end of the control channel, to write to.
+    orders: UnixStream,
     started: Instant,
+    booted: Option<Duration>,
+    exited: Option<u8>,
     console: Vec<u8>,
     control: Vec<u8>,
     stdout: Stream,
@@ -59,7 +65,7 @@ impl Guest {
         kernel: &Kernel,
         tools: &Tools,
         machine: &Machine,
-        job: &Job,
+        job: Job,
     ) -> Result<Self> {
         let initramfs = job.path().join("initramfs");
         fs::write(&initramfs, initramfs::build(kernel, &tools.busybox)?)
@@ -71,13 +77,10 @@ impl Guest {
         };
         let (sender, events) = mpsc::channel();
         let channel = |channel| open_channel(channel, sender.clone());
-        // QEMU's ends: closed on our side as soon as QEMU has them.
-        let [console, stdout, stderr, control] = [
-            channel(Channel::Console)?,
-            channel(Channel::Stdout)?,
-            channel(Channel::Stderr)?,
-            channel(Channel::Control)?,
-        ];
+        let (console, _) = channel(Channel::Console)?;
+        let (stdout, _) = channel(Channel::Stdout)?;
+        let (stderr, _) = channel(Channel::Stderr)?;
+        let (control, orders) = channel(Channel::Control)?;
         let channels = Channels {
             console: console.as_raw_fd(),
             stdout: stdout.as_raw_fd(),
@@ -96,12 +99,16 @@ impl Guest {
             .context("start setpriv (of package util-linux) with QEMU")?;
         Ok(Self {
             process,
-            events,
-            started: Instant::now(),
-            console: Vec::new(),
-            control: Vec::new(),
             stdout: Stream::new(job.end_mark()),
             stderr: Stream::new(job.end_mark()),
+            job: Some(job),
+            events,
+            orders,
+            started: Instant::now(),
+            booted: None,
+            exited: None,
+            console: Vec::new(),
+            control: Vec::new(),
             show_console: false,
         })
     }
@@ -113,48 +120,81 @@ impl Guest {
 
     /// Passes the command's output on until the command ends, at most `timeout` after its start.
     pub(super) fn wait(mut self, timeout: Duration) -> Result<Report> {
-        let mut booted = None;
-        let mut exited = None;
         let mut deadline = self.started + BOOT_DEADLINE;
         let outcome = loop {
-            if let Some(status) =
-                exited.filter(|_| self.stdout.has_ended() && self.stderr.has_ended())
-            {
+            if let Some(status) = self.finished() {
                 break Outcome::Exited(status);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(left) {
+            match self.next_event(deadline) {
                 Ok(event) => {
                     for message in self.take(event)? {
-                        deadline = match message {
-                            Message::Booted => {
-                                booted = Some(self.started.elapsed());
-                                Instant::now() + timeout
-                            }
-                            Message::Exited(status) => {
-                                exited = Some(status);
-                                Instant::now() + DRAIN_DEADLINE
-                            }
-                        };
+                        deadline = Instant::now() + self.note(message, timeout);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    break exited.map_or(Outcome::TimedOut, Outcome::Exited);
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    break exited.map_or(Outcome::Crashed, Outcome::Exited);
-                }
+                Err(cut) => break self.cut_off(cut)?,
             }
         };
         io::stdout().write_all(&self.stdout.rest())?;
         io::stderr().write_all(&self.stderr.rest())?;
-        let console = String::from_utf8_lossy(&self.console).into_owned();
         Ok(Report {
             outcome,
-            booted,
+            booted: self.booted,
             total: self.started.elapsed(),
-            console,
+            console: String::from_utf8_lossy(&self.console).into_owned(),
         })
+    }
+
+    /// The command's exit status, once it ended and all its output came.
+    fn finished(&self) -> Option<u8> {
+        self.exited
+            .filter(|_| self.stdout.has_ended() && self.stderr.has_ended())
+    }
+
+    fn next_event(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.events.recv_timeout(left)
+    }
+
+    /// Remembers what the guest said; gives how long the next message may take.
+    fn note(&mut self, message: Message, timeout: Duration) -> Duration {
+        match message {
+            Message::Booted => {
+                self.booted = Some(self.started.elapsed());
+                self.job = None;
+                timeout
+            }
+            Message::Exited(status) => {
+                self.exited = Some(status);
+                DRAIN_DEADLINE
+            }
+        }
+    }
+
+    /// How the run ended when no event came.
+    fn cut_off(&mut self, cut: RecvTimeoutError) -> Result<Outcome> {
+        if let Some(status) = self.exited {
+            return Ok(Outcome::Exited(status));
+        }
+        match cut {
+            RecvTimeoutError::Disconnected => Ok(Outcome::Crashed),
+            RecvTimeoutError::Timeout => {
+                self.ask_what_it_waits_for()?;
+                Ok(Outcome::TimedOut)
+            }
+        }
+    }
+
+    /// Lets the guest print its processes, and where blocked ones wait, on its console.
+    fn ask_what_it_waits_for(&mut self) -> Result<()> {
+        // A guest that is stuck before it listens, or ended just now, cannot answer.
+        if self.booted.is_none() || self.orders.write_all(b"explain\n").is_err() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + EXPLAIN_DEADLINE;
+        while let Ok(event) = self.next_event(deadline) {
+            self.take(event)?;
+        }
+        Ok(())
     }
 
     /// Handles one event; gives what the guest has to say.
@@ -210,75 +250,22 @@ impl Drop for Guest {
     }
 }
 
-/// QEMU's end of a new channel, inheritable; what comes from ours becomes events.
-fn open_channel(channel: Channel, events: Sender<Event>) -> Result<UnixStream> {
-    let (mut ours, theirs) = UnixStream::pair().context("open a channel to QEMU")?;
+/// QEMU's end of a new channel, inheritable, and ours, whose bytes become events.
+///
+/// QEMU's closes on our side when it is dropped, which must not be before QEMU has it.
+fn open_channel(channel: Channel, events: Sender<Event>) -> Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair().context("open a channel to QEMU")?;
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).context("hand a channel to QEMU")?;
+    let mut reader = ours.try_clone().context("open a channel to QEMU")?;
     thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
-        while let Ok(length @ 1..) = ours.read(&mut buffer) {
+        while let Ok(length @ 1..) = reader.read(&mut buffer) {
             if events.send((channel, buffer[..length].to_vec())).is_err() {
                 break;
             }
         }
     });
-    Ok(theirs)
-}
-
-/// What is known about a run that is over.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) outcome: Outcome,
-    /// From start to command; `None` when it did not come to that.
-    booted: Option<Duration>,
-    total: Duration,
-    console: String,
-}
-
-impl Report {
-    /// Says on stderr how the run went, with the end of the console if it did not go well.
-    pub(super) fn explain(&self, kernel: KernelId) {
-        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-        let story = match (self.outcome, self.booted) {
-            (Outcome::Exited(status), Some(booted)) => {
-                let ran = self.total.saturating_sub(booted);
-                format!(
-                    "booted in {}, ran {}, exit status {status}",
-                    seconds(booted),
-                    seconds(ran)
-                )
-            }
-            (Outcome::TimedOut, Some(booted)) => {
-                format!(
-                    "the command did not end in {}",
-                    seconds(self.total.saturating_sub(booted))
-                )
-            }
-            (_, Some(_)) => format!(
-                "the machine ended while the command ran, after {}",
-                seconds(self.total)
-            ),
-            (_, None) => format!("the command was not started in {}", seconds(self.total)),
-        };
-        process::say(&format!("kernel {kernel}: {story}"));
-        let ended_by_itself = matches!(self.outcome, Outcome::Exited(_));
-        if !ended_by_itself {
-            eprintln!(
-                "vm: kernel {kernel}: end of its console:\n{}",
-                tail(&self.console)
-            );
-        } else {
-            for fault in faults(&self.console) {
-                process::say(&format!("kernel {kernel}: {fault}"));
-            }
-        }
-    }
-}
-
-fn tail(console: &str) -> &str {
-    let start = console.len().saturating_sub(CONSOLE_TAIL);
-    let start = (start..console.len()).find(|&index| console.is_char_boundary(index));
-    console[start.unwrap_or(0)..].trim_end()
+    Ok((theirs, ours))
 }
 
 #[cfg(test)]
@@ -293,13 +280,5 @@ mod tests {
         assert!(messages(&mut control).is_empty());
         control.extend(b"2\n");
         assert_eq!(messages(&mut control), [Message::Exited(42)]);
-    }
-
-    #[test]
-    fn the_consoles_tail_starts_at_a_whole_character() {
-        let console = "é".repeat(CONSOLE_TAIL);
-
-        assert_eq!(tail(&console), "é".repeat(CONSOLE_TAIL / 2));
-        assert_eq!(tail("x\n"), "x");
     }
 }

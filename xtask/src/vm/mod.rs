@@ -21,6 +21,7 @@ mod outcome;
 mod packages;
 mod program;
 mod qemu;
+mod report;
 mod stream;
 mod suites;
 mod tools;
@@ -104,7 +105,7 @@ impl Vm {
         let mut outcomes = Vec::new();
         for kernel in kernels {
             let job = Job::new(kernel, &self.command, &self.env)?;
-            let mut guest = Guest::boot(kernel, tools, &self.machine(), &job)?;
+            let mut guest = Guest::boot(kernel, tools, &self.machine(), job)?;
             guest.show_console(self.console);
             let report = guest.wait(Duration::from_secs(self.timeout))?;
             report.explain(kernel.id);

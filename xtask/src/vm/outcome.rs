@@ -46,27 +46,6 @@ impl Message {
     }
 }
 
-/// Lines of a kernel log that tell of a fault, whatever the command's own status says.
-pub(super) fn faults(console: &str) -> Vec<&str> {
-    const SIGNS: &[&str] = &[
-        "BUG: ",
-        "WARNING: ",
-        "Oops",
-        "general protection fault",
-        "Kernel panic",
-        "soft lockup",
-        "detected stall",
-        "blocked for more than",
-        "veer vm: ",
-    ];
-    let is_fault = |line: &&str| SIGNS.iter().any(|sign| line.contains(sign));
-    console
-        .lines()
-        .map(str::trim_end)
-        .filter(is_fault)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,17 +84,5 @@ mod tests {
         ] {
             assert_eq!(Message::parse(line), None, "{line}");
         }
-    }
-
-    #[test]
-    fn faults_are_picked_from_the_kernel_log() {
-        let log = "[ 1.0] Run /init as init process\n\
-                   [ 2.0] WARNING: CPU: 0 PID: 1 at kernel/bpf/verifier.c:1\r\n\
-                   [ 3.0] veth0: entered promiscuous mode\n";
-
-        assert_eq!(
-            faults(log),
-            ["[ 2.0] WARNING: CPU: 0 PID: 1 at kernel/bpf/verifier.c:1"]
-        );
     }
 }
