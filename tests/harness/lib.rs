@@ -17,3 +17,4 @@ pub mod program;
 pub mod server;
 pub mod station;
 pub mod veer;
+pub mod vm;

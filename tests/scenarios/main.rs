@@ -10,6 +10,7 @@ mod table;
 mod world;
 
 use engine::{Engine, run_all};
+use veer_tests::vm;
 
 #[test]
 fn every_scenario_holds_natively() {
@@ -45,4 +46,15 @@ fn every_prefix_of_a_packet_is_malformed_natively() {
             assert_eq!(after - before, 1, "the first {length} bytes, {family:?}");
         }
     }
+}
+
+/// The load gate: what passes here passes on the oldest kernel that veer promises.
+#[test]
+fn every_scenario_holds_on_linux_6_1() {
+    vm::pass_again_on("6.1", "on_linux_");
+}
+
+#[test]
+fn every_scenario_holds_on_linux_6_12() {
+    vm::pass_again_on("6.12", "on_linux_");
 }

@@ -1,102 +1,55 @@
-//! The load gate: every program loads and every scenario holds on the kernels that Debian's
-//! releases run, the oldest that veer promises among them.
-//!
-//! # Why
-//! The test programs are the ones of this machine, run again by `cargo xtask vm`: a scenario needs
-//! no second form, and what fails there fails with its own message.
+//! What `cargo xtask vm` promises to the tests that run on other kernels: a guest that is like a
+//! machine, and no failure in it that is lost on the way.
 
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::fs;
 
-use serde_json::Value;
-
-/// The verifier's work under emulation, on a busy machine; usually it is a tenth.
-const SECONDS: &str = "1200";
-
-/// The executable of the `scenarios` tests.
-static SCENARIOS: LazyLock<PathBuf> = LazyLock::new(|| executable("scenarios"));
-
-#[test]
-fn every_scenario_holds_on_linux_6_1() {
-    holds_on("6.1");
-}
-
-#[test]
-fn every_scenario_holds_on_linux_6_12() {
-    holds_on("6.12");
-}
+use veer_tests::vm::{on_kernel, told};
 
 #[test]
 fn a_failure_on_another_kernel_is_a_failure_here() {
-    let output = on_kernel("6.1", &["sh", "-c", "uname -r; exit 42"]);
+    let output = on_kernel("6.1", ["sh", "-c", "uname -r; echo to stderr >&2; exit 42"]);
 
     assert_eq!(output.status.code(), Some(42), "{}", told(&output));
-    let release = String::from_utf8_lossy(&output.stdout);
-    assert!(release.starts_with("6.1."), "not {release}");
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(stdout.starts_with("6.1."), "{stdout}");
+    assert!(stderr.contains("\nto stderr\n"), "{stderr}");
 }
 
-fn holds_on(kernel: &str) {
-    let scenarios = SCENARIOS.to_str().expect("a path in UTF-8");
+#[test]
+fn a_panic_of_the_guest_is_told_with_its_console() {
+    let output = on_kernel(
+        "6.12",
+        ["sh", "-c", "echo before; echo c >/proc/sysrq-trigger"],
+    );
 
-    let output = on_kernel(kernel, &[scenarios]);
+    assert_eq!(output.status.code(), Some(125), "{}", told(&output));
+    assert_eq!(text(&output.stdout), "before\n");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("Kernel panic"), "{stderr}");
+}
+
+#[test]
+fn a_guest_has_what_the_datapath_needs_and_leaves_the_host_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("of-the-host"), "").expect("write a file");
+    let script = "set -e; cd \"$0\"; ls; touch of-the-guest
+        ip link add type veth; ip link add type bridge; ip link add type dummy
+        ip link add v type vxlan id 1 dstport 4789; ip link show up dev lo
+        tc qdisc add dev veth0 clsact; iptables -t nat -L >/dev/null
+        touch /tmp/t /run/r; mkdir /sys/fs/bpf/b /sys/fs/cgroup/c";
+
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let output = on_kernel("6.1", ["sh", "-c", script, path]);
 
     assert!(output.status.success(), "{}", told(&output));
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(!stdout.contains("running 0 tests"), "{stdout}");
+    assert!(
+        text(&output.stdout).starts_with("of-the-host\n"),
+        "{}",
+        told(&output)
+    );
+    assert!(!folder.path().join("of-the-guest").exists());
 }
 
-fn on_kernel(kernel: &str, command: &[&str]) -> Output {
-    let mut vm = cargo();
-    vm.args([
-        "xtask",
-        "vm",
-        "--kernel",
-        kernel,
-        "--timeout",
-        SECONDS,
-        "--",
-    ]);
-    vm.args(command).output().expect("start cargo xtask vm")
-}
-
-fn told(output: &Output) -> String {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    format!(
-        "{}\n{}\n{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    )
-}
-
-/// Where cargo has the executable of test target `name`; it builds it if this test alone was asked
-/// for.
-fn executable(name: &str) -> PathBuf {
-    let mut build = cargo();
-    build.args(["test", "--no-run", "--message-format=json"]);
-    build.args(["--package", env!("CARGO_PKG_NAME"), "--test", name]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let output = build
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("start cargo test --no-run");
-    assert!(output.status.success(), "build {name}: {}", output.status);
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let path = messages.lines().find_map(|message| {
-        let message: Value = serde_json::from_str(message).ok()?;
-        let path = message["executable"].as_str()?;
-        (message["target"]["name"] == name).then(|| PathBuf::from(path))
-    });
-    path.unwrap_or_else(|| panic!("cargo names no executable for {name}: {messages}"))
-}
-
-/// The cargo that runs this test, in the workspace.
-fn cargo() -> Command {
-    let cargo = std::env::var_os("CARGO").expect("run by cargo");
-    let mut command = Command::new(cargo);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
