@@ -5,7 +5,12 @@ use std::{env, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::{apt::Apt, install, privilege, process, toolchain::Places};
+use crate::{
+    apt::Apt,
+    install, privilege, process,
+    toolchain::Places,
+    vm::{self, KernelId},
+};
 
 /// A program that tests start, and the Debian package that has it.
 type Need = (&'static str, &'static str);
@@ -38,6 +43,7 @@ impl Test {
         let places = install::places()?;
         install::toolchain(&places)?;
         install_needs()?;
+        vm::prepare(&places, &[KernelId::V6_1, KernelId::V6_12])?;
         let variables = engine_variables(&places)?;
 
         let mut cargo = process::cargo();
