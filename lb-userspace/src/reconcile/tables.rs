@@ -1,6 +1,10 @@
 //! The table that a Frontend's Connections are balanced over.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use lb_common::{Algorithm, EndpointId, Port, Slot};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::maglev;
 
@@ -19,16 +23,77 @@ pub(super) struct Candidate<'a> {
 /// Slots of a weighted table, unless there are more Candidates than fit eight times.
 const WEIGHTED_SLOTS: u64 = 4_096;
 
-/// The table for these Candidates, in their order. `before` is how many slots the table had until
-/// now, 0 if there was none.
-pub(super) fn table(algorithm: Algorithm, candidates: &[Candidate<'_>], before: u32) -> Vec<Slot> {
-    match algorithm {
-        Algorithm::RoundRobin | Algorithm::Random | Algorithm::LeastConnections => {
-            candidates.iter().map(Candidate::slot).collect()
+/// Makes tables, and remembers those that take long to make.
+///
+/// Compares equal to every other one: what it remembers follows from what it is asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    /// By hash of what the table was made from.
+    made: BTreeMap<u128, Arc<[Slot]>>,
+    /// Hashes of the tables that were asked for in this round.
+    asked: BTreeSet<u128>,
+}
+
+impl Tables {
+    /// The table for these Candidates, in their order. `before` is how many slots the table had
+    /// until now, 0 if there was none.
+    pub(super) fn table(
+        &mut self,
+        algorithm: Algorithm,
+        candidates: &[Candidate<'_>],
+        before: u32,
+    ) -> Vec<Slot> {
+        match algorithm {
+            Algorithm::RoundRobin | Algorithm::Random | Algorithm::LeastConnections => {
+                candidates.iter().map(Candidate::slot).collect()
+            }
+            Algorithm::WeightedRoundRobin => self.made(candidates, 0, || interleaved(candidates)),
+            Algorithm::Maglev => {
+                let length = maglev::length(candidates, before);
+                self.made(candidates, length, || maglev::table(candidates, length))
+            }
         }
-        Algorithm::WeightedRoundRobin => interleaved(candidates),
-        Algorithm::Maglev => maglev::table(candidates, before),
     }
+
+    /// Ends a round: forgets what was not asked for in it.
+    pub(super) fn end(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        self.made.retain(|hash, _| asked.contains(hash));
+    }
+
+    fn made(
+        &mut self,
+        candidates: &[Candidate<'_>],
+        length: u32,
+        make: impl FnOnce() -> Vec<Slot>,
+    ) -> Vec<Slot> {
+        let hash = hash(candidates, length);
+        self.asked.insert(hash);
+        let table = self.made.entry(hash).or_insert_with(|| make().into());
+        table.to_vec()
+    }
+}
+
+impl PartialEq for Tables {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Tables {}
+
+fn hash(candidates: &[Candidate<'_>], length: u32) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&length.to_ne_bytes());
+    for candidate in candidates {
+        // A key has no NUL: what follows it cannot be taken for a part of it.
+        hasher.update(candidate.key.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&candidate.endpoint.to_ne_bytes());
+        hasher.update(&candidate.port.get().to_ne_bytes());
+        hasher.update(&candidate.weight.to_ne_bytes());
+    }
+    hasher.digest128()
 }
 
 impl Candidate<'_> {
@@ -98,7 +163,7 @@ mod tests {
     }
 
     fn endpoints(algorithm: Algorithm, weights: &[u16]) -> Vec<u32> {
-        let slots = table(algorithm, &candidates(weights), 0);
+        let slots = Tables::default().table(algorithm, &candidates(weights), 0);
         slots.iter().map(|slot| slot.endpoint).collect()
     }
 
@@ -147,6 +212,19 @@ mod tests {
                 "{share} slots, {exact} are due"
             );
         }
+    }
+
+    #[test]
+    fn a_table_that_is_remembered_is_the_one_for_these_candidates() {
+        let mut tables = Tables::default();
+        let (few, many) = (candidates(&[3, 1]), candidates(&[3, 2]));
+        let mut table = |candidates: &[Candidate<'_>]| {
+            let table = tables.table(Algorithm::WeightedRoundRobin, candidates, 0);
+            tables.end();
+            table.len()
+        };
+
+        assert_eq!([&few, &few, &many, &few].map(|c| table(c)), [4, 4, 5, 4]);
     }
 
     #[test]

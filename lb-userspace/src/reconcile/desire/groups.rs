@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::model::{EndpointMode, Group, Member, Network, Notice, Policy};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::identities::{Families, Full, Identities};
-use crate::reconcile::tables::{Candidate, table};
+use crate::reconcile::tables::Candidate;
 
 /// A Group before anything has a number.
 pub(super) struct Draft<'a> {
@@ -165,11 +165,11 @@ impl Publisher<'_> {
     ) {
         let candidates = group.active().filter(|member| in_family(member));
         let candidates: Vec<Candidate<'_>> = candidates.map(Member::candidate).collect();
-        let before = self.identities.table_len(id);
-        let slots = table(group.policy.algorithm, &candidates, before);
-        let slot_count = slots.len() as u32;
-        let (first_slot, slot_count) = match self.put_slots(id, slots) {
-            Ok(first) => (first, slot_count),
+        let algorithm = group.policy.algorithm;
+        let maps = &self.config.maps;
+        let table = self.identities.table(id, algorithm, &candidates, maps);
+        let (first_slot, slot_count) = match table {
+            Ok((first, slots)) => (first, self.put_slots(id, first, slots)),
             Err(full) => {
                 self.tell(group, full);
                 (0, 0)
@@ -180,22 +180,21 @@ impl Publisher<'_> {
             first_slot,
             slot_count,
             affinity: group.policy.affinity,
-            algorithm: group.policy.algorithm as u8,
+            algorithm: algorithm as u8,
             _pad: [0; 7],
         };
         let key = FrontendKey::vip(Addr::from(vip), group.zone);
         self.desired.state.frontends.insert(key, frontend);
     }
 
-    /// Index of the table's first slot; 0 for an empty one, which has no place.
-    fn put_slots(&mut self, frontend: u32, slots: Vec<Slot>) -> Result<u32, Full> {
-        if slots.is_empty() {
-            return Ok(0);
+    /// Returns how many slots there are. An empty table has no place.
+    fn put_slots(&mut self, frontend: u32, first: u32, slots: Vec<Slot>) -> u32 {
+        let count = slots.len() as u32;
+        if count > 0 {
+            self.tables.insert(frontend);
+            self.desired.state.slots.insert(first, slots);
         }
-        let first = self.identities.range(frontend, &slots, &self.config.maps)?;
-        self.tables.insert(frontend);
-        self.desired.state.slots.insert(first, slots);
-        Ok(first)
+        count
     }
 
     fn tell(&mut self, group: &Group, full: Full) {

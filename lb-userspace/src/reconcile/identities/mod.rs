@@ -18,7 +18,7 @@ mod ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use lb_common::{EndpointId, Slot, Zone};
+use lb_common::{Algorithm, EndpointId, Slot, Zone};
 use serde::{Deserialize, Serialize};
 
 use self::ids::Ids;
@@ -27,6 +27,7 @@ use self::networks::Networks;
 pub(super) use self::networks::Present;
 use self::ranges::Ranges;
 use super::State;
+use super::tables::{Candidate, Tables};
 use crate::config::{Config, Maps};
 use crate::model::{Attachment, Container, NetworkId};
 
@@ -41,6 +42,8 @@ pub struct Identities {
     endpoint_ids: Ids,
     frontend_ids: Ids,
     ranges: Ranges,
+    #[serde(skip)]
+    tables: Tables,
 }
 
 /// An attachment that has an Endpoint id.
@@ -168,21 +171,22 @@ impl Identities {
         Ok(GroupNumbers { index, v4, v6 })
     }
 
-    /// First index of the range for a Frontend's table.
-    pub(super) fn range(
+    /// The table of a Frontend, and the first index of the range for it; 0 for an empty table.
+    pub(super) fn table(
         &mut self,
         frontend: u32,
-        slots: &[Slot],
+        algorithm: Algorithm,
+        candidates: &[Candidate<'_>],
         maps: &Maps,
-    ) -> Result<u32, Full> {
+    ) -> Result<(u32, Vec<Slot>), Full> {
+        let before = self.ranges.len(frontend);
+        let slots = self.tables.table(algorithm, candidates, before);
+        if slots.is_empty() {
+            return Ok((0, slots));
+        }
         let (needed, size) = (slots.len(), maps.slots);
-        let first = self.ranges.place(frontend, slots, size);
-        first.ok_or(Full::Slots { needed, size })
-    }
-
-    /// How many slots the Frontend's table had last.
-    pub(super) fn table_len(&self, frontend: u32) -> u32 {
-        self.ranges.len(frontend)
+        let first = self.ranges.place(frontend, &slots, size);
+        Ok((first.ok_or(Full::Slots { needed, size })?, slots))
     }
 
     /// The slices of VIPs that a Network owns.
@@ -202,6 +206,7 @@ impl Identities {
             keep
         });
         self.ranges.retain(|frontend| tables.contains(&frontend));
+        self.tables.end();
     }
 }
 
@@ -253,3 +258,6 @@ fn frontend(
     }
     known.map(Some).ok_or(Full::Frontends { size })
 }
+
+#[cfg(test)]
+mod tests;

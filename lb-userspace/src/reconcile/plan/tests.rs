@@ -108,7 +108,7 @@ fn carried_out(mut state: State, steps: &[Step]) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_plan_may_be_stopped_after_any_step(actual in recipes(), desired in recipes()) {
