@@ -87,12 +87,7 @@ impl Apt {
         let mut arguments = vec!["depends".to_owned(), "--recurse".into(), package.into()];
         arguments.extend(only_depends.map(|other| format!("--no-{other}")));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let answer = self.ask("apt-cache", &arguments)?;
-        // A package stands at the margin, what it depends on is indented below it.
-        let names = answer
-            .lines()
-            .filter(|line| line.starts_with(char::is_alphanumeric));
-        Ok(names.map(str::to_owned).collect())
+        Ok(names_at_margin(&self.ask("apt-cache", &arguments)?))
     }
 
     /// Downloads what `arguments` of `apt-get install` name and all it depends on that is not
@@ -166,6 +161,15 @@ APT::Sandbox::User \"\";
 Debug::NoLocking \"1\";
 ";
 
+/// The packages that `apt-cache depends` follows: each stands at the margin, with what it depends
+/// on indented below it. Virtual ones are in angle brackets.
+fn names_at_margin(answer: &str) -> Vec<String> {
+    let names = answer
+        .lines()
+        .filter(|line| line.starts_with(char::is_alphanumeric));
+    names.map(str::to_owned).collect()
+}
+
 /// Unpacks the files of `deb` over those in `folder`, except what the `excluded` patterns of tar
 /// name.
 pub(crate) fn unpack(deb: &Path, folder: &Path, excluded: &[&str]) -> Result<()> {
@@ -216,4 +220,30 @@ pub(crate) fn stdout_of(command: &mut Command) -> Result<String> {
         bail!("{command:?}: {}: {}", output.status, error.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_real_packages_are_followed() {
+        let answer = "rustc-web\n  Depends: libc6\n |Depends: <libc-dev>\n    libc6-dev\nlibc6\n<libc-dev>\n";
+
+        assert_eq!(names_at_margin(answer), ["rustc-web", "libc6"]);
+    }
+
+    #[test]
+    fn an_apt_keeps_its_lists_to_itself() {
+        let apt = Apt::configured("Dir::State::status \"{folder}/status\";\n").unwrap();
+
+        let config = fs::read_to_string(apt.folder.path().join("apt.conf")).unwrap();
+
+        assert!(!config.contains("{folder}"), "{config}");
+        let lists = apt.folder.path().join("lists").display().to_string();
+        assert!(
+            config.contains(&format!("Dir::State::lists \"{lists}\";")),
+            "{config}"
+        );
+    }
 }
