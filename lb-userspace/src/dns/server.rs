@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -45,17 +45,21 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Dns {
     shared: Arc<Shared>,
-    /// By the cookie of the namespace.
-    served: Mutex<BTreeMap<u64, Resolver>>,
-    commands: Option<UnboundedSender<Command>>,
+    served: Arc<Served>,
+    commands: UnboundedSender<Command>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// Where each namespace is listened in, by its cookie.
+#[derive(Debug, Default)]
+struct Served(Mutex<BTreeMap<u64, Resolver>>);
+
 #[derive(Debug)]
 enum Command {
-    Serve(Netns, Sockets),
+    Serve(Netns, Sockets, Entry),
     /// Says so on the channel when every socket is closed.
     Release(u64, mpsc::Sender<()>),
+    Stop,
 }
 
 impl Dns {
@@ -79,8 +83,8 @@ impl Dns {
             .spawn(move || runtime.block_on(server))?;
         Ok(Self {
             shared,
-            served: Mutex::default(),
-            commands: Some(commands),
+            served: Arc::default(),
+            commands,
             thread: Some(thread),
         })
     }
@@ -94,28 +98,37 @@ impl Dns {
     ///
     /// Publish records that know the namespace first: until then it gets SERVFAIL for everything.
     pub fn take_over(&self, netns: &Netns) -> Result<Resolver, TakeoverError> {
-        let mut served = self.served();
+        let mut served = self.served.lock();
         if let Some(&resolver) = served.get(&netns.cookie) {
             return Ok(resolver);
         }
         let sockets = Sockets::open(netns)?;
-        let resolver = sockets.resolver().map_err(|source| TakeoverError::Open {
-            path: netns.path.clone(),
-            source,
-        })?;
-        self.command(Command::Serve(netns.clone(), sockets))?;
+        let resolver = sockets.resolver;
+        let entry = Entry {
+            served: Arc::clone(&self.served),
+            cookie: netns.cookie,
+            resolver,
+        };
         served.insert(netns.cookie, resolver);
-        Ok(resolver)
+        // Under the lock, so that commands about one namespace come in the order of its entries.
+        let command = Command::Serve(netns.clone(), sockets, entry);
+        let sent = self.commands.send(command);
+        drop(served);
+        // A command that is given back takes its entry along when it is dropped.
+        sent.map(|()| resolver).map_err(|_| TakeoverError::Stopped)
     }
 
     /// Closes every socket inside the namespace with this cookie; they are closed on return. Nothing
     /// happens if it is not served.
     pub fn release(&self, cookie: u64) {
-        if self.served().remove(&cookie).is_none() {
+        let (done, closed) = mpsc::channel();
+        let mut served = self.served.lock();
+        if served.remove(&cookie).is_none() {
             return;
         }
-        let (done, closed) = mpsc::channel();
-        if self.command(Command::Release(cookie, done)).is_ok() {
+        let sent = self.commands.send(Command::Release(cookie, done));
+        drop(served);
+        if sent.is_ok() {
             // Fails only if the thread has ended, which closed everything.
             let _ = closed.recv();
         }
@@ -123,30 +136,47 @@ impl Dns {
 
     /// The cookies of the namespaces that are served.
     pub fn served_namespaces(&self) -> Vec<u64> {
-        self.served().keys().copied().collect()
+        self.served.lock().keys().copied().collect()
     }
 
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         self.shared.counters.counts()
     }
-
-    fn served(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Resolver>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn command(&self, command: Command) -> Result<(), TakeoverError> {
-        let commands = self.commands.as_ref().ok_or(TakeoverError::Stopped)?;
-        commands.send(command).map_err(|_| TakeoverError::Stopped)
-    }
 }
 
 impl Drop for Dns {
     fn drop(&mut self) {
-        self.commands = None;
+        // Fails only if the thread has ended already.
+        let _ = self.commands.send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic there was reported when it happened.
             let _ = thread.join();
+        }
+    }
+}
+
+impl Served {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Resolver>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A namespace's place in [`Served`], which is given up when its sockets are closed, for whatever
+/// reason: the next [`Dns::take_over`] then opens new ones.
+#[derive(Debug)]
+struct Entry {
+    served: Arc<Served>,
+    cookie: u64,
+    resolver: Resolver,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut served = self.served.lock();
+        // A later takeover of the same namespace has an entry of its own.
+        if served.get(&self.cookie) == Some(&self.resolver) {
+            served.remove(&self.cookie);
         }
     }
 }
@@ -187,10 +217,10 @@ async fn run(
         tokio::select! {
             _ = beats.tick() => beat(),
             command = commands.recv() => match command {
-                Some(Command::Serve(netns, sockets)) => {
-                    let cookie = netns.cookie;
+                Some(Command::Serve(netns, sockets, entry)) => {
                     let asker = Asker::new(netns, Arc::clone(&shared));
-                    served.insert(cookie, tokio::spawn(answer(sockets, asker)));
+                    let cookie = entry.cookie;
+                    served.insert(cookie, tokio::spawn(answer(sockets, asker, entry)));
                 }
                 Some(Command::Release(cookie, done)) => {
                     if let Some(task) = served.remove(&cookie) {
@@ -199,13 +229,13 @@ async fn run(
                     // Nobody may wait any more.
                     let _ = done.send(());
                 }
-                None => return,
+                Some(Command::Stop) | None => return,
             },
         }
     }
 }
 
-async fn answer(sockets: Sockets, asker: Asker) {
+async fn answer(sockets: Sockets, asker: Asker, _entry: Entry) {
     if let Err(error) = serve(sockets, asker).await {
         warn!(%error, "stopped answering DNS queries of a container");
     }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 use lb_common::{Port, Resolver};
 
 use crate::model::Netns;
-use crate::netns::Namespace;
+use crate::netns::{Namespace, cookie_of};
 
 /// The address that containers ask.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -29,39 +30,46 @@ pub enum TakeoverError {
 pub(super) struct Sockets {
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
+    /// Where the kernel programs lead the namespace's queries.
+    pub(super) resolver: Resolver,
 }
 
 impl Sockets {
     /// Sockets on ports that the kernel picks, ready for an async runtime.
     pub(super) fn open(netns: &Netns) -> Result<Self, TakeoverError> {
-        let open = || {
-            let udp = UdpSocket::bind((ADDRESS, 0))?;
-            let tcp = TcpListener::bind((ADDRESS, 0))?;
-            udp.set_nonblocking(true)?;
-            tcp.set_nonblocking(true)?;
-            Ok(Self { udp, tcp })
-        };
-        let opened = enter(netns).and_then(|namespace| namespace.run(open)?);
-        opened.map_err(|source| TakeoverError::Open {
+        open_inside(netns, Self::open_here).map_err(|source| TakeoverError::Open {
             path: netns.path.clone(),
             source,
         })
     }
 
-    /// Where the kernel programs lead the namespace's queries.
-    pub(super) fn resolver(&self) -> io::Result<Resolver> {
-        Ok(Resolver {
-            udp: Port::new(self.udp.local_addr()?.port()),
-            tcp: Port::new(self.tcp.local_addr()?.port()),
+    fn open_here() -> io::Result<Self> {
+        let udp = UdpSocket::bind((ADDRESS, 0))?;
+        let tcp = TcpListener::bind((ADDRESS, 0))?;
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        let resolver = Resolver {
+            udp: Port::new(udp.local_addr()?.port()),
+            tcp: Port::new(tcp.local_addr()?.port()),
             ..Resolver::default()
-        })
+        };
+        Ok(Self { udp, tcp, resolver })
     }
 }
 
-/// The namespace that `netns` names; an error if its path has come to mean another one.
-pub(super) fn enter(netns: &Netns) -> io::Result<Namespace> {
-    let namespace = Namespace::open(&netns.path)?;
-    let found = namespace.cookie()?;
+impl AsRawFd for Sockets {
+    fn as_raw_fd(&self) -> RawFd {
+        self.udp.as_raw_fd()
+    }
+}
+
+/// What `open` opens inside `netns`; an error if the path has come to mean another namespace.
+pub(super) fn open_inside<T: AsRawFd + Send>(
+    netns: &Netns,
+    open: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let opened = Namespace::open(&netns.path)?.run(open)??;
+    let found = cookie_of(&opened)?;
     if found != netns.cookie {
         let expected = netns.cookie;
         return Err(io::Error::new(
@@ -69,5 +77,5 @@ pub(super) fn enter(netns: &Netns) -> io::Result<Namespace> {
             format!("this is namespace {found} now, {expected} is gone"),
         ));
     }
-    Ok(namespace)
+    Ok(opened)
 }

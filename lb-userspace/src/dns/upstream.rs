@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use super::query::{Query, Transport};
 use super::records::Upstreams;
 use super::resolv_conf::{ResolvConf, own_servers};
-use super::takeover::enter;
+use super::takeover::open_inside;
 use crate::model::Netns;
 
 /// How long one name server may take.
@@ -221,7 +222,7 @@ pub(super) fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 /// What `open` makes, in the namespace of `origin`.
-async fn open<T: Send + 'static>(
+async fn open<T: AsRawFd + Send + 'static>(
     origin: &Origin,
     open: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -230,7 +231,7 @@ async fn open<T: Send + 'static>(
         Origin::Container(netns) => {
             let netns = netns.clone();
             // Entering waits for a thread.
-            spawn_blocking(move || enter(&netns)?.run(open)?).await?
+            spawn_blocking(move || open_inside(&netns, open)).await?
         }
     }
 }

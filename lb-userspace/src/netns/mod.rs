@@ -132,7 +132,8 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
-fn cookie_of(socket: &impl AsRawFd) -> io::Result<u64> {
+/// The kernel's number of the namespace that `socket` was opened in.
+pub fn cookie_of(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: both pointers are to live locals, and `length` is the size of the first one.

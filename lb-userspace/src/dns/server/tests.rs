@@ -339,3 +339,18 @@ fn the_thread_that_answers_beats() {
     assert!(beats.load(Ordering::Relaxed) >= 3);
     assert!(started.elapsed() >= 2 * BEAT, "no faster than told");
 }
+
+#[test]
+fn a_released_namespace_can_be_taken_over_again() {
+    let (dns, _) = start();
+    let station = Station::new();
+    dns.publish(records(&station, Vec::new()));
+
+    for id in 1..20 {
+        let resolver = dns.take_over(&station.netns).expect("takeover");
+        let reply = ask(&station.udp(), resolver, &question(id, "web"));
+        assert!(reply.ends_with(&ADDRESS), "{reply:?}");
+        dns.release(station.netns.cookie);
+        assert_eq!(station.sockets(), 0);
+    }
+}
