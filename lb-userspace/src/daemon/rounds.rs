@@ -70,6 +70,10 @@ impl Rounds {
         self.route(&visits.enter, &names, now);
         self.publish(&observed, &desired);
         self.take_over(&visits.enter, &names, now);
+        for cookie in &visits.give_back {
+            self.give_back(*cookie);
+            self.visited.given_back(*cookie);
+        }
         self.leave(&visits.leave);
         self.settle(&desired, now);
         self.shared.view.store(Arc::new(View {
@@ -181,13 +185,18 @@ impl Rounds {
 
     fn leave(&mut self, cookies: &[u64]) {
         for cookie in cookies {
-            // First the kernel, then the sockets: a query in between goes to Docker's resolver.
-            if let Err(error) = self.shared.datapath().remove_resolver(*cookie) {
-                tracing::warn!(cookie, %error, "a resolver entry stays");
-            }
-            self.shared.dns.release(*cookie);
+            self.give_back(*cookie);
             self.visited.left(*cookie);
         }
+    }
+
+    /// Leaves a namespace's queries to Docker's resolver.
+    fn give_back(&self, cookie: u64) {
+        // First the kernel, then the sockets: a query in between goes to Docker's resolver.
+        if let Err(error) = self.shared.datapath().remove_resolver(cookie) {
+            tracing::warn!(cookie, %error, "a resolver entry stays");
+        }
+        self.shared.dns.release(cookie);
     }
 
     /// Forgets failures that are over: what was tried and did not fail again, and what is gone.

@@ -31,6 +31,8 @@ pub(super) struct Visit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Visits {
     pub(super) enter: Vec<Visit>,
+    /// Cookies of namespaces that are served, but whose DNS is no longer.
+    pub(super) give_back: Vec<u64>,
     /// Cookies of namespaces that are no longer served.
     pub(super) leave: Vec<u64>,
 }
@@ -42,6 +44,10 @@ impl Visited {
         let unknown = Done::default();
         for namespace in wanted {
             let done = self.known.get(&namespace.netns.cookie).unwrap_or(&unknown);
+            let dns = dns && namespace.knows_names;
+            if done.taken_over && !dns {
+                visits.give_back.push(namespace.netns.cookie);
+            }
             let routes: BTreeSet<_> = namespace.routes.iter().copied().collect();
             let visit = Visit {
                 netns: namespace.netns.clone(),
@@ -71,6 +77,11 @@ impl Visited {
     /// Notes that queries of this namespace are answered by veer.
     pub(super) fn taken_over(&mut self, cookie: u64) {
         self.known.entry(cookie).or_default().taken_over = true;
+    }
+
+    /// Notes that queries of this namespace are answered by Docker again.
+    pub(super) fn given_back(&mut self, cookie: u64) {
+        self.known.entry(cookie).or_default().taken_over = false;
     }
 
     /// Notes that the namespace is no longer served.
@@ -108,6 +119,7 @@ mod tests {
             },
             container: ContainerId(cookie.to_string()),
             routes: routes.iter().map(route).collect(),
+            knows_names: true,
         }
     }
 
@@ -155,6 +167,24 @@ mod tests {
 
         assert_eq!(visits.enter.len(), 1);
         assert_eq!(visited.missing(&wanted, false), Visits::default());
+    }
+
+    #[test]
+    fn names_that_only_docker_knows_are_left_to_docker() {
+        let mut visited = Visited::default();
+        let mut wanted = [namespace(1, &[2])];
+        let first = visited.missing(&wanted, true);
+        visited.routed(&first.enter[0]);
+        visited.taken_over(1);
+
+        wanted[0].knows_names = false;
+        let visits = visited.missing(&wanted, true);
+        visited.given_back(1);
+
+        assert_eq!((visits.enter.len(), visits.give_back), (0, vec![1]));
+        assert_eq!(visited.missing(&wanted, true), Visits::default());
+        wanted[0].knows_names = true;
+        assert!(visited.missing(&wanted, true).enter[0].take_over);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Attachment, Container, ContainerId, EndpointMode, Group, Member, MemberState, Network,
-    NetworkId, Observed,
+    Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState,
+    Network, NetworkId, Observed,
 };
 
 /// All answers at one moment.
@@ -288,9 +288,10 @@ fn askers(observed: &Observed) -> HashMap<u64, Asker> {
         let tables: Vec<usize> = attached
             .filter_map(|attachment| networks.get(&attachment.network).copied())
             .collect();
-        let internal_only = tables
-            .iter()
-            .all(|&index| observed.networks[index].internal);
+        let internal_only = container.elsewhere == Elsewhere::Nothing
+            && tables
+                .iter()
+                .all(|&index| observed.networks[index].internal);
         let upstreams = match &container.dns_servers[..] {
             [] if internal_only => Upstreams::Nobody,
             [] => Upstreams::Host,

@@ -45,6 +45,20 @@ pub struct Container {
     pub dns_servers: Vec<std::net::IpAddr>,
     /// One for each Network, in the order in which DNS asks them.
     pub attachments: Vec<Attachment>,
+    #[serde(default)]
+    pub elsewhere: Elsewhere,
+}
+
+/// What a container has on networks that veer does not serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Elsewhere {
+    #[default]
+    Nothing,
+    /// A way out, but no names: Docker's default bridge.
+    WayOut,
+    /// Names that only the Engine's own resolver knows: it has to answer the container.
+    Names,
 }
 
 /// What a container can do at the moment.

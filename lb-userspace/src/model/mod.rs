@@ -6,7 +6,7 @@ mod network;
 mod observed;
 mod policy;
 
-pub use container::{Attachment, Container, ContainerId, Link, Netns, RunState};
+pub use container::{Attachment, Container, ContainerId, Elsewhere, Link, Netns, RunState};
 pub use group::{Group, Member, MemberState};
 pub use network::{Network, NetworkId};
 pub use observed::{Notice, Observed};

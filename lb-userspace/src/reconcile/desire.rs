@@ -15,7 +15,8 @@ use super::desired::{Desired, ServedNamespace, VipRoute};
 use super::identities::{Identities, Present, attachment_name};
 use crate::config::{Config, Vips};
 use crate::model::{
-    Attachment, Container, EndpointMode, LabelPolicy, Network, NetworkId, Notice, Observed,
+    Attachment, Container, Elsewhere, EndpointMode, LabelPolicy, Network, NetworkId, Notice,
+    Observed,
 };
 
 /// What follows from an observation: the datapath's state, the Groups, the routes that lead to
@@ -179,6 +180,7 @@ fn resolvers(
             routes: routes.get(&container.id)?.clone(),
             netns: container.netns.clone()?,
             container: container.id.clone(),
+            knows_names: container.elsewhere != Elsewhere::Names,
         })
     };
     observed.containers.iter().filter_map(resolver).collect()

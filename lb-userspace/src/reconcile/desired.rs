@@ -51,13 +51,15 @@ pub struct ServedInterface {
     pub mac: [u8; 6],
 }
 
-/// A network namespace whose DNS is taken over, and its ways to VIPs.
+/// A network namespace that is served: its names and its ways to VIPs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedNamespace {
     pub netns: Netns,
     pub container: ContainerId,
     /// The routes this namespace should have, no more.
     pub routes: Vec<VipRoute>,
+    /// Whether veer knows every name that its container may ask for, and so may answer it.
+    pub knows_names: bool,
 }
 
 /// A route inside a container's namespace: a Network's VIPs are on the link.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Attachment, Container, ContainerId, Link, Netns, Network, NetworkId, Observed, RunState,
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, Observed,
+    RunState,
 };
 
 /// A Network without containers, on 10.`number`.0.0/16 and fd00:`number`::/64.
@@ -36,6 +37,7 @@ pub(super) fn container(name: &str) -> Container {
         }),
         sharers: Vec::new(),
         dns_servers: Vec::new(),
+        elsewhere: Elsewhere::Nothing,
         attachments: Vec::new(),
     }
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use lb_common::{EndpointState, Frontend, Port, Slot};
 
 use super::*;
-use crate::model::{Attachment, Container, ContainerId, Link, Netns, NetworkId, Policy, RunState};
+use crate::model::{
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, NetworkId, Policy, RunState,
+};
 use crate::reconcile::{ServedInterface, ServedNamespace, State, VipRoute};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -53,6 +55,7 @@ fn container(name: &str) -> Container {
         netns: None,
         sharers: Vec::new(),
         dns_servers: Vec::new(),
+        elsewhere: Elsewhere::Nothing,
         attachments: vec![Attachment {
             network: app(),
             endpoint_id: "e".into(),
@@ -129,6 +132,7 @@ fn view() -> View {
             container_ifindex: 2,
             to: "198.18.0.0/22".parse().unwrap(),
         }],
+        knows_names: true,
     };
     let network = |name: &str| Network {
         id: NetworkId(format!("{name}-id")),

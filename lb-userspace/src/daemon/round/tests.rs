@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Attachment, Container, ContainerId, Link, NetworkId, Observed, RunState};
+use crate::model::{
+    Attachment, Container, ContainerId, Elsewhere, Link, NetworkId, Observed, RunState,
+};
 
 fn container(name: &str, networks: &[&str]) -> Container {
     let attachment = |network: &&str| Attachment {
@@ -28,6 +30,7 @@ fn container(name: &str, networks: &[&str]) -> Container {
         netns: None,
         sharers: Vec::new(),
         dns_servers: Vec::new(),
+        elsewhere: Elsewhere::Nothing,
         attachments: networks.iter().map(attachment).collect(),
     }
 }

@@ -42,6 +42,7 @@ fn container(name: &str, n: u8, networks: &[&str]) -> Container {
         }),
         sharers: Vec::new(),
         dns_servers: Vec::new(),
+        elsewhere: Elsewhere::Nothing,
         attachments: networks.iter().enumerate().map(attachment).collect(),
     }
 }
@@ -352,10 +353,12 @@ fn strangers_names_go_to_own_servers_or_the_hosts_or_nowhere() {
         container("inside", 2, &[BACK]),
         container("own", 3, &[BACK]),
         container("both", 4, &[FRONT, BACK]),
+        container("bridged", 5, &[BACK]),
     ]);
     all.networks[1].internal = true;
     let server = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 53));
     all.containers[2].dns_servers = vec![server];
+    all.containers[4].elsewhere = Elsewhere::WayOut;
 
     let records = Records::build(&all, &[], 5);
 
@@ -364,4 +367,5 @@ fn strangers_names_go_to_own_servers_or_the_hosts_or_nowhere() {
     assert_eq!(upstreams(2), Some(Upstreams::Nobody));
     assert_eq!(upstreams(3), Some(Upstreams::Own(vec![server])));
     assert_eq!(upstreams(4), Some(Upstreams::Host));
+    assert_eq!(upstreams(5), Some(Upstreams::Host));
 }

@@ -6,8 +6,8 @@ use super::super::Records;
 use super::super::query::Transport;
 use super::*;
 use crate::model::{
-    Attachment, Container, ContainerId, EndpointMode, Group, Member, MemberState, Netns, Network,
-    NetworkId, Observed, Policy, RunState,
+    Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState, Netns,
+    Network, NetworkId, Observed, Policy, RunState,
 };
 
 const COOKIE: u64 = 7;
@@ -35,6 +35,7 @@ fn records(members: u8) -> Records {
         }),
         sharers: Vec::new(),
         dns_servers: Vec::new(),
+        elsewhere: Elsewhere::Nothing,
         attachments: vec![attachment],
     };
     let member = |n: u8| Member {

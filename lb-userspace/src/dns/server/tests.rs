@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::*;
-use crate::model::{Attachment, Container, ContainerId, Network, NetworkId, Observed, RunState};
+use crate::model::{
+    Attachment, Container, ContainerId, Elsewhere, Network, NetworkId, Observed, RunState,
+};
 use crate::netns::Namespace;
 
 /// A namespace that plays a container, its loopback interface up.
@@ -91,6 +93,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
         netns: Some(station.netns.clone()),
         sharers: Vec::new(),
         dns_servers,
+        elsewhere: Elsewhere::Nothing,
         attachments: vec![Attachment {
             network: network.clone(),
             endpoint_id: "e".to_string(),

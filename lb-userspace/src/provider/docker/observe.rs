@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use super::facts::{ContainerFacts, EndpointFacts, Mode, NetworkFacts, Port, Service};
 use super::phase::Phase;
 use super::view::{Known, Subject, View};
-use crate::model::{Attachment, Container, ContainerId, Notice, Observed, RunState};
+use crate::model::{Attachment, Container, ContainerId, Elsewhere, Notice, Observed, RunState};
+
+/// Docker's name of the network that has no names.
+const DEFAULT_BRIDGE: &str = "bridge";
 
 /// The observation that `view` amounts to.
 pub(super) fn observe(view: &View) -> Observed {
@@ -46,7 +49,23 @@ fn container(
         sharers: sharers.remove(id).unwrap_or_default(),
         dns_servers: facts.dns_servers.clone(),
         attachments,
+        elsewhere: elsewhere(view, facts),
     })
+}
+
+/// The most that the container has on any network that is not served, connected or yet to be.
+fn elsewhere(view: &View, facts: &ContainerFacts) -> Elsewhere {
+    let others = others(view, facts).map(|network| match network.network.name.as_str() {
+        DEFAULT_BRIDGE => Elsewhere::WayOut,
+        _ => Elsewhere::Names,
+    });
+    others.max().unwrap_or_default()
+}
+
+/// The container's networks that are not served.
+fn others<'a>(view: &'a View, facts: &'a ContainerFacts) -> impl Iterator<Item = &'a NetworkFacts> {
+    let networks = view.networks.values();
+    networks.filter(|other| !other.is_served() && facts.endpoint(&other.network).is_some())
 }
 
 /// In the order in which Docker's DNS asks a container's networks.
@@ -176,7 +195,8 @@ fn network_notice(facts: &NetworkFacts) -> Option<Notice> {
 
 fn container_notice(view: &View, id: &ContainerId, known: &Known) -> Option<String> {
     let state = known.phase.run_state()?;
-    match &known.facts.as_ref()?.mode {
+    let facts = known.facts.as_ref()?;
+    match &facts.mode {
         Mode::Host => {
             return Some(
                 "not served: it lives in the host's network (--net host), where there are no \
@@ -201,11 +221,23 @@ fn container_notice(view: &View, id: &ContainerId, known: &Known) -> Option<Stri
         .inside
         .as_ref()
         .is_some_and(|inside| !inside.is_reachable());
-    (elsewhere && state != RunState::Starting).then(|| {
-        "not served: none of its interfaces leads to the network namespace that veer runs in; run \
-         veer in the Engine's"
-            .to_string()
-    })
+    if elsewhere && state != RunState::Starting {
+        return Some(
+            "not served: none of its interfaces leads to the network namespace that veer runs in; \
+             run veer in the Engine's"
+                .to_string(),
+        );
+    }
+    names_notice(view, facts)
+}
+
+fn names_notice(view: &View, facts: &ContainerFacts) -> Option<String> {
+    let mut named = others(view, facts).map(|network| network.network.name.as_str());
+    let network = named.find(|name| *name != DEFAULT_BRIDGE)?;
+    Some(format!(
+        "its names are left to Docker's resolver, which alone knows those of its network {network}: \
+         aliases resolve to Members, not to VIPs; give it served networks only to change that"
+    ))
 }
 
 fn about(kind: &str, name: &str, message: String) -> Notice {

@@ -13,7 +13,8 @@ use tokio::net::UnixDatagram;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::model::{
-    Attachment, Container, ContainerId, Link, Netns, Network, NetworkId, Notice, Observed, RunState,
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, Notice,
+    Observed, RunState,
 };
 use crate::netns::{Interface, LinkChange, LinkWatch, Namespace, watch_links};
 use crate::provider::{Feed, Publisher, feed};
@@ -223,6 +224,7 @@ impl<'a> Follower<'a> {
             netns: self.netns(&container.name),
             sharers: Vec::new(),
             dns_servers: Vec::new(),
+            elsewhere: Elsewhere::Nothing,
             attachments: container
                 .attachments
                 .iter()

@@ -8,7 +8,7 @@ use super::super::news::{News, What};
 use super::super::observe::observe;
 use super::super::signal::Signal;
 use super::super::view::{Subject, View};
-use crate::model::{ContainerId, NetworkId, Observed, RunState};
+use crate::model::{ContainerId, Elsewhere, NetworkId, Observed, RunState};
 
 fn id(number: u32) -> ContainerId {
     ContainerId(format!("{number:064x}"))
@@ -274,4 +274,32 @@ fn networks_come_in_the_order_in_which_dockers_dns_asks_them() {
         order.eq(wanted.iter()),
         "priority, both families, name, internal last"
     );
+}
+
+#[test]
+fn what_a_container_has_on_other_networks_is_observed_and_told() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    let mut default_bridge = network(2, &[7]);
+    default_bridge["Name"] = "bridge".into();
+    story.network(default_bridge);
+    let mut macvlan = network(3, &[7]);
+    macvlan["Driver"] = "macvlan".into();
+    story.network(macvlan);
+
+    let mut found = Vec::new();
+    for networks in [&[1][..], &[1, 2], &[1, 2, 3]] {
+        story.inspected(container(7, "running", networks));
+        let observed = story.observed();
+        let mut notices = observed.notices.iter();
+        let told = notices.any(|notice| notice.message.contains("network net3"));
+        found.push((observed.containers[0].elsewhere, told));
+    }
+
+    let expected = [
+        (Elsewhere::Nothing, false),
+        (Elsewhere::WayOut, false),
+        (Elsewhere::Names, true),
+    ];
+    assert_eq!(found, expected);
 }
