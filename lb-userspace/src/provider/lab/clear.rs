@@ -58,12 +58,13 @@ impl Lab {
     pub(super) fn clear(&self, doomed: &Doomed<'_>) -> Result<(), LabError> {
         let mut errors = Vec::new();
         errors.extend(self.stop(&doomed.containers).err());
-        errors.extend(self.remove_interfaces(&doomed.interfaces).err());
+        // Before the interfaces, because those make news, and then the namespaces should be gone.
         for name in &doomed.containers {
             errors.extend(unpin(&self.netns_path(name)).err().map(LabError::from));
             errors.extend(remove_file(&self.process_path(name)).err());
             errors.extend(remove_file(&self.log_path(name)).err());
         }
+        errors.extend(self.remove_interfaces(&doomed.interfaces).err());
         if errors.is_empty() {
             return Ok(());
         }

@@ -45,11 +45,8 @@ pub enum LabError {
         path.display()
     )]
     Damaged { path: PathBuf, message: String },
-    #[error("{attempted}: {source}")]
-    Io {
-        attempted: String,
-        source: io::Error,
-    },
+    #[error("{attempted}: {cause}")]
+    Io { attempted: String, cause: io::Error },
     /// Taking the lab down went on after each of these.
     #[error("the lab is not wholly down: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Leftovers(Vec<LabError>),
@@ -58,19 +55,19 @@ pub enum LabError {
 impl LabError {
     /// For `map_err`: an [`io::Error`] together with what was attempted.
     pub(super) fn io(attempted: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Io {
+        |cause| Self::Io {
             attempted: attempted(),
-            source,
+            cause,
         }
     }
 }
 
 impl From<io::Error> for LabError {
     /// For errors of `netns`, which say themselves what was attempted.
-    fn from(source: io::Error) -> Self {
+    fn from(cause: io::Error) -> Self {
         Self::Io {
             attempted: "lab".to_string(),
-            source,
+            cause,
         }
     }
 }

@@ -178,6 +178,7 @@ impl<'a> Follower<'a> {
     async fn take(&mut self, first: LinkChange) -> io::Result<bool> {
         let mut next = Some(first);
         let mut is_news = false;
+        let mut gone = BTreeSet::new();
         while let Some(change) = next {
             is_news |= match change {
                 LinkChange::Changed(interface) => {
@@ -185,7 +186,11 @@ impl<'a> Follower<'a> {
                     let known = self.interfaces.insert(name, interface.clone());
                     known.is_none_or(|known| !is_same(&known, &interface))
                 }
-                LinkChange::Gone { name, .. } => self.interfaces.remove(&name).is_some(),
+                LinkChange::Gone { name, .. } => {
+                    let was_there = self.interfaces.remove(&name).is_some();
+                    gone.insert(name);
+                    was_there
+                }
                 LinkChange::Missed => return self.look_at_everything().map(|()| true),
             };
             next = match timeout(Duration::ZERO, self.watch.next()).await {
@@ -193,7 +198,20 @@ impl<'a> Follower<'a> {
                 Err(_elapsed) => None,
             };
         }
+        self.doubt_netns(&gone);
         Ok(self.look_at_record()? || is_news)
+    }
+
+    /// The namespaces of containers that lost one of these interfaces may be gone as well.
+    fn doubt_netns(&mut self, interfaces: &BTreeSet<String>) {
+        let containers = self.record.containers.iter();
+        let doubtful = containers.filter(|container| {
+            let mut attachments = container.attachments.iter();
+            attachments.any(|attachment| interfaces.contains(&attachment.host_name))
+        });
+        for container in doubtful {
+            self.netns.remove(&container.name);
+        }
     }
 
     fn observe(&mut self) -> Observed {

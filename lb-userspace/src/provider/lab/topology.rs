@@ -65,10 +65,8 @@ impl Default for Topology {
 impl Topology {
     /// Reads and checks a topology file.
     pub fn load(path: &Path) -> Result<Self, LabError> {
-        let text = fs::read_to_string(path).map_err(|source| LabError::Io {
-            attempted: format!("read {}", path.display()),
-            source,
-        })?;
+        let text = fs::read_to_string(path)
+            .map_err(LabError::io(|| format!("read {}", path.display())))?;
         Self::parse(&text, path)
     }
 
