@@ -20,11 +20,6 @@ const PRIORITY: u16 = 1;
 /// "ve", so that it is nobody else's.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7665);
 
-/// Whether there is an interface with this index.
-pub(super) fn exists(ifindex: u32) -> bool {
-    name(ifindex).is_ok()
-}
-
 /// Puts the pinned `endpoint_in` onto the interface, in the place of an older one.
 pub(super) fn attach(ifindex: u32, pins: &Pins) -> io::Result<()> {
     let name = name(ifindex)?;
@@ -71,9 +66,13 @@ pub(super) fn detach(ifindex: u32) -> io::Result<()> {
 }
 
 fn name(ifindex: u32) -> io::Result<String> {
-    let name = if_indextoname(ifindex)?;
-    name.into_string()
-        .map_err(|_| io::Error::other("the interface's name is not text"))
+    let name = if_indextoname(ifindex)?.into_string();
+    let name = name.map_err(|_| io::Error::other("the interface's name is not text"))?;
+    // What nix 0.31 gives for an index that no interface has.
+    if name.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    Ok(name)
 }
 
 fn pinned(pins: &Pins) -> io::Result<SchedClassifier> {

@@ -99,7 +99,9 @@ impl Veths<'_> {
         for ifindex in self.pins.veth_links()? {
             let path = self.pins.veth_link(ifindex);
             let live = if path.is_dir() {
-                clsact::exists(ifindex)
+                // The only way of asking that aya has: put the same program there again.
+                clsact::replace(ifindex, self.pins)
+                    .map_err(|source| DatapathError::Attach { ifindex, source })?
             } else {
                 let link = bpf::open_pin(&path).and_then(|link| bpf::link_info(link.as_fd()));
                 let link = link.map_err(DatapathError::file("open pinned link", &path))?;

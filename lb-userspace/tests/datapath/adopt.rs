@@ -1,11 +1,12 @@
 //! What a later veer takes over from a former one.
 
 use std::fs;
+use std::path::Path;
 
 use aya::maps::{Array, MapData};
 use lb_userspace::datapath::{DatapathError, Warning};
 
-use crate::host::{Host, desired, files, pinned, warnings};
+use crate::host::{Host, desired, entries, pinned, warnings};
 
 #[test]
 fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
@@ -26,7 +27,8 @@ fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
     assert_eq!(adopted.attached, desired.attached);
     assert_eq!(host.run(|| second.actual().unwrap()), desired);
     assert_eq!(after.maps, before.maps);
-    assert_eq!(after.links.len(), after.programs.len());
+    assert_eq!(after.count(), before.count());
+    assert_eq!(host.programs_on(10), 1);
     for (name, (link, program)) in &after.links {
         assert_eq!(*link, before.links[name].0, "{name}");
         assert_ne!(*program, before.links[name].1, "{name}");
@@ -46,7 +48,7 @@ fn a_first_start_that_was_cut_short_anywhere_is_completed() {
     let made_in_order = ["maps", "programs", "links"];
     let pins = || {
         made_in_order
-            .map(|folder| files(&layout.join(folder)))
+            .map(|folder| entries(&layout.join(folder)))
             .concat()
     };
     let all = pins().len();
@@ -54,15 +56,23 @@ fn a_first_start_that_was_cut_short_anywhere_is_completed() {
 
     for made in (0..=all).step_by(3) {
         for pin in &pins()[made..] {
-            fs::remove_file(pin).unwrap();
+            remove(pin);
         }
         if made == 0 {
-            fs::remove_dir(layout.join("links")).unwrap();
+            remove(&layout.join("links"));
         }
         let healed = host.serve(&host.options(), &desired);
 
         assert_eq!(pins().len(), all, "after {made} pins");
         assert_eq!(host.run(|| healed.actual().unwrap()), desired);
+    }
+}
+
+fn remove(pin: &Path) {
+    if pin.is_dir() {
+        fs::remove_dir(pin).unwrap();
+    } else {
+        fs::remove_file(pin).unwrap();
     }
 }
 
@@ -100,11 +110,7 @@ fn an_interface_that_gets_the_index_of_a_vanished_one_is_attached_to() {
 
     assert_eq!(seen.attached, [11].into());
     assert_eq!(host.run(|| datapath.actual().unwrap()), wanted);
-    host.run(|| {
-        use aya::programs::{SchedClassifier, TcAttachType};
-        let (_, programs) = SchedClassifier::query_tcx("near10", TcAttachType::Ingress).unwrap();
-        assert_eq!(programs.len(), 1);
-    });
+    assert_eq!(host.programs_on(10), 1);
 }
 
 #[test]
@@ -153,7 +159,7 @@ fn a_map_of_another_shape_is_refused_and_left_alone() {
     assert_eq!(pinned_id(&pin), before);
 }
 
-fn pinned_id(path: &std::path::Path) -> u32 {
+fn pinned_id(path: &Path) -> u32 {
     aya::maps::MapInfo::from_pin(path).unwrap().id()
 }
 

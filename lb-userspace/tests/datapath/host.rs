@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aya::maps::MapInfo;
-use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use lb_common::{
     Addr, Algorithm, Endpoint, EndpointState, Frontend, FrontendKey, Mac, Settings, Slot, Veth,
 };
@@ -96,6 +96,17 @@ impl Host {
     pub(crate) fn add_veth(&self, ifindex: u32) {
         let args = format!("link add name near{ifindex} index {ifindex} type veth");
         self.iproute2("ip", &format!("{args} peer name far{ifindex}"));
+    }
+
+    /// How many programs named `endpoint_in` see what comes in through the near end of this index.
+    pub(crate) fn programs_on(&self, ifindex: u32) -> usize {
+        let name = format!("near{ifindex}");
+        let filters = self.iproute2("tc", &format!("filter show dev {name} ingress"));
+        let filters = filters.lines().filter(|line| line.contains(" handle "));
+        let linked = self.run(|| SchedClassifier::query_tcx(&name, TcAttachType::Ingress));
+        // Before Linux 6.6 there is nothing to ask.
+        let linked = linked.map_or(0, |(_, programs)| programs.len());
+        filters.count() + linked
     }
 
     pub(crate) fn remove_veth(&self, ifindex: u32) {
@@ -199,6 +210,15 @@ pub(crate) struct Pinned {
     pub(crate) programs: BTreeMap<String, u32>,
     /// Number of the link and of the program behind it.
     pub(crate) links: BTreeMap<String, (u32, u32)>,
+    /// Folders that say that an interface has our filter (before Linux 6.6).
+    pub(crate) marks: usize,
+}
+
+impl Pinned {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.maps.len() + self.programs.len() + self.links.len() + self.marks
+    }
 }
 
 /// What is pinned below `root`.
@@ -215,6 +235,8 @@ pub(crate) fn pinned(root: &Path) -> Pinned {
         maps: each(&layout.join("maps"), map),
         programs: each(&layout.join("programs"), program),
         links: each(&layout.join("links"), link),
+        marks: fs::read_dir(layout.join("links")).unwrap().count()
+            - files(&layout.join("links")).len(),
     }
 }
 
@@ -229,9 +251,15 @@ fn each<T>(folder: &Path, of: impl Fn(&Path) -> T) -> BTreeMap<String, T> {
 }
 
 /// Every path in a folder that is no folder.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    entries.filter(|path| !path.is_dir()).collect()
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = entries(folder).into_iter();
+    paths.filter(|path| !path.is_dir()).collect()
+}
+
+/// Every path in a folder.
+pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
 }
 
 /// What the adopting veer warns of, but for socket programs that the object may lack.

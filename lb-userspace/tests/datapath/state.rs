@@ -106,6 +106,10 @@ fn the_program_is_before_those_of_others() {
     other.instance = others.instance;
     other.folder = others.folder;
     let first = host.serve(&other, &desired([10, 11]));
+    if first.hook() == Hook::Clsact {
+        eprintln!("not tested: this kernel has no tcx, and a filter's place is fixed");
+        return;
+    }
 
     let second = host.serve(&host.options(), &desired([10, 11]));
 

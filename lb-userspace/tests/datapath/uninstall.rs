@@ -16,6 +16,7 @@ fn uninstall_leaves_nothing() {
     let options = host.options();
     let datapath = host.serve(&options, &desired([10, 11]));
     let pins = pinned(datapath.pinned_at());
+    let pinned_before = pins.count();
     let links = pins.links;
     let root = datapath.pinned_at().to_owned();
     fs::create_dir(root.join("v0")).unwrap();
@@ -24,7 +25,7 @@ fn uninstall_leaves_nothing() {
     let done = host.run(|| Datapath::uninstall(&options)).unwrap();
 
     assert!(done.errors.is_empty(), "{:?}", done.errors);
-    assert_eq!(done.pins, 18 + pins.programs.len() + links.len());
+    assert_eq!(done.pins, pinned_before);
     assert!(!root.exists());
     let numbers: Vec<u32> = links.values().map(|(link, _)| *link).collect();
     wait_until("the links are gone", || {
@@ -102,7 +103,8 @@ fn instances_side_by_side_do_not_meet() {
             .values()
             .all(|map| !there.maps.values().any(|other| other == map))
     );
-    assert_eq!(here.links.len(), here.programs.len());
+    assert_eq!(here.count(), there.count() + 2, "two veths");
+    assert_eq!((one.programs_on(10), two.programs_on(10)), (1, 0));
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
