@@ -223,9 +223,9 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
     let socket = SOCKET.iter().map(|(name, _)| *name);
     let mut programs = BTreeMap::new();
     for name in [ENDPOINT_IN, COLLECT].into_iter().chain(socket) {
-        let Some(program) = ebpf.program_mut(name) else {
-            continue;
-        };
+        let kind = "program";
+        let program = ebpf.program_mut(name);
+        let program = program.ok_or(DatapathError::Incomplete { kind, name })?;
         load(program, name).map_err(|error| program_error(name, error))?;
         let fd = program.fd().map_err(|error| program_error(name, error))?;
         let fd = fd.as_fd().try_clone_to_owned();

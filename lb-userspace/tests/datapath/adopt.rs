@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::maps::{Array, MapData};
 use lb_userspace::datapath::{DatapathError, Warning};
 
-use crate::host::{Host, desired, entries, pinned, warnings};
+use crate::host::{Host, desired, entries, pinned};
 
 #[test]
 fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
@@ -23,7 +23,7 @@ fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
 
     let after = pinned(&root);
     assert!(adopted.found);
-    assert_eq!(warnings(&adopted), []);
+    assert_eq!(adopted.warnings, []);
     assert_eq!(adopted.attached, desired.attached);
     assert_eq!(host.run(|| second.actual().unwrap()), desired);
     assert_eq!(after.maps, before.maps);
@@ -131,7 +131,7 @@ fn another_size_is_told_and_the_map_kept() {
         wanted: 8_192,
         key: "maps.connections",
     };
-    assert_eq!(warnings(&adopted), [warning]);
+    assert_eq!(adopted.warnings, [warning]);
     assert_eq!(second.maps().connections.capacity(), 4_096);
 }
 
@@ -201,5 +201,5 @@ fn pins_of_another_layout_are_told() {
 
     let adopted = host.open(&host.options()).unwrap().1;
 
-    assert_eq!(warnings(&adopted), [Warning::OtherLayout { path: other }]);
+    assert_eq!(adopted.warnings, [Warning::OtherLayout { path: other }]);
 }

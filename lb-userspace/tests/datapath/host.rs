@@ -13,7 +13,7 @@ use lb_common::{
     Addr, Algorithm, Endpoint, EndpointState, Frontend, FrontendKey, Mac, Settings, Slot, Veth,
 };
 use lb_userspace::config::Maps;
-use lb_userspace::datapath::{Adopted, Datapath, DatapathError, OBJECT, Options, Warning};
+use lb_userspace::datapath::{Adopted, Datapath, DatapathError, OBJECT, Options};
 use lb_userspace::instance::Instance;
 use lb_userspace::netns::Namespace;
 use lb_userspace::reconcile::{State, plan};
@@ -260,11 +260,4 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
-}
-
-/// What the adopting veer warns of, but for socket programs that the object may lack.
-pub(crate) fn warnings(adopted: &Adopted) -> Vec<Warning> {
-    let all = adopted.warnings.iter().cloned();
-    all.filter(|warning| !matches!(warning, Warning::NoTakeover { .. }))
-        .collect()
 }
