@@ -250,20 +250,13 @@ impl Networks {
 
     /// A slice that nobody owns; otherwise the one whose last Group is gone longest.
     fn free_slice(&self, vips: &Vips) -> Option<u32> {
-        let owned = || self.known.values().flat_map(|n| n.slices.iter().copied());
-        let taken: BTreeSet<u32> = owned().collect();
+        let known = || self.known.values();
+        let taken: BTreeSet<u32> = known().flat_map(|n| n.slices.iter().copied()).collect();
         let mut slices = 0..vips.slices();
         slices.find(|slice| !taken.contains(slice)).or_else(|| {
-            let idle = owned().filter_map(|slice| Some((self.idle_since(slice)?, slice)));
+            let idle = known().flat_map(Numbers::idle_slices);
             idle.min().map(|(_, slice)| slice)
         })
-    }
-
-    /// When the last Group of the slice went; `None` while one is there.
-    fn idle_since(&self, slice: u32) -> Option<u64> {
-        let vips = self.known.values().flat_map(|n| n.vips.values());
-        let mut within = vips.filter(|vip| vip.index / Vips::SLICE == slice);
-        within.try_fold(0, |since, vip| Some(since.max(vip.gone?)))
     }
 }
 
@@ -281,6 +274,16 @@ impl Numbers {
         let index = behind.chain(before).find(unused)?;
         self.last_index = index;
         Some(index)
+    }
+
+    /// The slices none of whose Groups is there, each with when the last one went.
+    fn idle_slices(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.slices.iter().filter_map(|slice| {
+            let vips = self.vips.values();
+            let mut within = vips.filter(|vip| vip.index / Vips::SLICE == *slice);
+            let since = within.try_fold(0, |since, vip| Some(since.max(vip.gone?)))?;
+            Some((since, *slice))
+        })
     }
 
     /// The index of the Group that is gone longest.

@@ -105,7 +105,7 @@ fn same_where_both<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn numbers_stay_whoever_else_comes_and_goes(scenes in vec(parts(), 1..8)) {
