@@ -180,7 +180,11 @@ impl Api for Host {
     }
 
     async fn names(&self) -> Result<Vec<NameRow>, ApiError> {
-        Ok(Vec::new())
+        Ok(vec![NameRow {
+            name: "tg-net".into(),
+            network: "app".into(),
+            addresses: vec![VIP],
+        }])
     }
 
     async fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, ApiError> {

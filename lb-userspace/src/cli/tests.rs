@@ -16,6 +16,7 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
         Verb::Explain(verb) => verb.run(api, &mut out).await?,
         Verb::Frontends(verb) => verb.run(api, &mut out).await?,
         Verb::Groups(verb) => verb.run(api, &mut out).await?,
+        Verb::Names(verb) => verb.run(api, &mut out).await?,
         Verb::Networks(verb) => verb.run(api, &mut out).await?,
         Verb::Status(verb) => verb.run(api, &mut out).await?,
         other => anyhow::bail!("{other:?} does not ask the daemon"),
@@ -23,12 +24,13 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-const ASKING: [&str; 7] = [
+const ASKING: [&str; 8] = [
     "connections",
     "endpoints",
     "explain web tg-net",
     "frontends",
     "groups",
+    "names",
     "networks",
     "status",
 ];
@@ -52,6 +54,10 @@ fn the_help_lists_every_verb() {
     let help = Cli::command().render_help().to_string();
 
     for verb in [
+        "run",
+        "lab",
+        "names",
+        "uninstall",
         "check",
         "status",
         "networks",

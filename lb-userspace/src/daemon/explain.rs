@@ -19,7 +19,7 @@ use super::answers::Unanswered;
 use super::report::View;
 use crate::api::{ConnectionRow, ExplainRequest, Explanation, Finding, Outcome, Problem};
 use crate::datapath::{self, Datapath, Filter, Maps};
-use crate::model::EndpointMode;
+use crate::model::{EndpointMode, Group};
 use crate::reconcile::{ServedEndpoint, ServedInterface};
 
 use packet::{Protocol, opening};
@@ -146,8 +146,17 @@ fn alias(target: &Target<'_>) -> Finding {
                 group.name()
             ),
         ),
-        (_, Some(address)) => passes("group", format!("{} has VIP {address}", group.name())),
+        (_, Some(address)) => passes("group", vip(group, address)),
     }
+}
+
+/// Clients differ in which family they try first, and each family has a turn of its own.
+fn vip(group: &Group, address: IpAddr) -> String {
+    let mut text = format!("{} has VIP {address}", group.name());
+    if let Some(other) = target::vips(group).find(|vip| *vip != address) {
+        text.push_str(&format!(" (and {other}: ask for that one to explain it)"));
+    }
+    text
 }
 
 /// What the decision reads, taken from the maps.

@@ -98,7 +98,8 @@ impl<'a> Target<'a> {
     }
 }
 
-fn vips(group: &Group) -> impl Iterator<Item = IpAddr> {
+/// The VIPs of a Group, IPv4 first.
+pub(super) fn vips(group: &Group) -> impl Iterator<Item = IpAddr> {
     let v4 = group.vip_v4.map(IpAddr::V4).into_iter();
     v4.chain(group.vip_v6.map(IpAddr::V6))
 }
