@@ -1,4 +1,12 @@
 //! veer beside a real Engine, both inside a namespace that plays the host.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a helper fails the test that asked for it"
+)]
+
 mod provider;
+mod restart;
+mod site;
 mod stage;
+mod walk;

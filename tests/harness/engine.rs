@@ -32,7 +32,7 @@ const STOP: Duration = Duration::from_secs(20);
 /// What is linked to busybox in the image.
 const APPLETS: &[&str] = &[
     "cat", "hostname", "httpd", "ip", "kill", "mkdir", "nc", "nslookup", "ping", "ping6", "sh",
-    "sleep", "true", "wget",
+    "sleep", "timeout", "true", "wget",
 ];
 
 /// A running Engine. Stopped, with everything that it left, when this goes.

@@ -6,6 +6,7 @@
 )]
 
 pub mod child;
+pub mod daemon;
 pub mod deadline;
 pub mod engine;
 pub mod host;

@@ -242,3 +242,42 @@ async fn a_watch_tells_when_an_interface_comes_and_goes() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_bridge_tells_of_its_ports_is_not_taken_for_news_of_the_interfaces() {
+    let host = Namespace::create().unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let watch = host.run(|| {
+        let _guard = runtime.enter();
+        watch_links().unwrap()
+    });
+    let mut watch = watch.unwrap();
+    let mut links = host.links().unwrap();
+    let bridge = links.add_bridge("br").unwrap();
+    let end = |name, master| PairEnd {
+        name,
+        mac: None,
+        namespace: None,
+        master,
+    };
+    links
+        .add_pair(end("port", Some(bridge)), end("far", None))
+        .unwrap();
+    let port = links.index_of("port").unwrap();
+    links.set_up(port).unwrap();
+
+    links.remove(bridge).unwrap();
+
+    loop {
+        let change = tokio::time::timeout(Duration::from_secs(10), watch.next());
+        match change.await.expect("news within 10 s").unwrap() {
+            LinkChange::Gone { ifindex, .. } if ifindex == bridge => return,
+            LinkChange::Gone { ifindex, .. } => assert_ne!(ifindex, port, "it is still there"),
+            LinkChange::Changed(changed) if changed.ifindex == port => {
+                assert_eq!(changed.kind, InterfaceKind::Veth);
+            }
+            LinkChange::Changed(_) => {}
+            LinkChange::Missed => panic!("nothing was missed"),
+        }
+    }
+}

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -92,10 +93,14 @@ fn changes(datagram: &[u8]) -> Vec<LinkChange> {
     messages
         .into_iter()
         .filter_map(|message| match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))
+                if is_about_the_interface(&link) =>
+            {
                 Some(LinkChange::Changed(Interface::from_message(&link)))
             }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))
+                if is_about_the_interface(&link) =>
+            {
                 let gone = Interface::from_message(&link);
                 Some(LinkChange::Gone {
                     ifindex: gone.ifindex,
@@ -105,4 +110,10 @@ fn changes(datagram: &[u8]) -> Vec<LinkChange> {
             _ => None,
         })
         .collect()
+}
+
+/// A bridge tells of its ports in messages that look the same, under its own address family: they
+/// leave out what the interface is, and the last of them only says that it is no port any more.
+fn is_about_the_interface(message: &LinkMessage) -> bool {
+    message.header.interface_family == AddressFamily::Unspec
 }

@@ -1,0 +1,159 @@
+//! The real `veer`, as a process of its own.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+
+use lb_userspace::netns::Namespace;
+use tempfile::TempDir;
+
+use crate::child::Guarded;
+use crate::deadline::eventually;
+
+/// Small maps: every test has its own.
+const MAPS: &str = "[maps]
+connections = 65_536
+half_open = 16_384
+affinity = 1_024
+fragments = 1_024
+veths = 256
+endpoints = 1_024
+frontends = 1_024
+slots = 16_384
+resolvers = 256
+";
+
+/// `veer run` in a namespace that plays the host. When this goes, so does everything that it loaded.
+#[derive(Debug)]
+pub struct Daemon {
+    host: Namespace,
+    folder: TempDir,
+    engine: PathBuf,
+    process: Option<Guarded>,
+    starts: usize,
+}
+
+impl Daemon {
+    /// Serves `host`, following the Engine at `socket`. Returns when its API answers.
+    pub fn start(host: Namespace, socket: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("veer-daemon-").tempdir();
+        let mut daemon = Self {
+            host,
+            folder: folder.unwrap(),
+            engine: socket.to_path_buf(),
+            process: None,
+            starts: 0,
+        };
+        fs::write(daemon.config(), MAPS).unwrap();
+        daemon.returns();
+        daemon
+    }
+
+    /// Ends it without asking, as `kill -9` does. What is pinned stays.
+    pub fn killed(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// It is started again, and answers.
+    pub fn returns(&mut self) {
+        self.starts += 1;
+        let log = File::create(self.log()).unwrap();
+        let mut command = Command::new(program());
+        command
+            .args(["run", "--provider", "docker"])
+            .arg("--config")
+            .arg(self.config())
+            .arg("--docker-socket")
+            .arg(&self.engine)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let start = || Guarded::start(&mut command);
+        self.process = Some(self.host.run(start).unwrap().unwrap());
+        eventually("veer's API answers", || {
+            let process = self.process.as_mut().expect("just started");
+            assert!(process.is_running(), "veer ended:\n{}", self.log_text());
+            self.try_veer(["status"]).status.success()
+        });
+    }
+
+    /// What `veer <words>` prints. Panics, with what it says, when it fails.
+    #[track_caller]
+    pub fn veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> String {
+        let output = self.try_veer(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "veer: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn try_veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Output {
+        let mut command = Command::new(program());
+        command.args(words).stdin(Stdio::null());
+        self.host.run(|| command.output()).unwrap().unwrap()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("veer.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join(format!("log{}", self.starts))
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for verb in ["status", "groups", "endpoints"] {
+                let told = self.try_veer([verb]);
+                eprintln!("veer {verb}:\n{}", String::from_utf8_lossy(&told.stdout));
+            }
+            eprintln!("veer's log:\n{}", self.log_text());
+        }
+        self.killed();
+        let output = self.try_veer(["uninstall"]);
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// The program, built from what is being tested. Cargo builds it for this test only when it is told
+/// to, and not at all when only the tests' package is tested.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let profile = own
+            .ancestors()
+            .nth(2)
+            .expect("target/<profile>/deps/<test>");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args([
+            "build",
+            "--quiet",
+            "--package",
+            "lb-userspace",
+            "--bin",
+            "veer",
+        ]);
+        build
+            .arg("--target-dir")
+            .arg(profile.parent().expect("target"));
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(status.unwrap().success(), "build veer");
+        profile.join("veer")
+    })
+}
