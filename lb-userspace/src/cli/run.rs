@@ -36,6 +36,9 @@ pub(super) struct Run {
     /// Print what to try next on the lab, also where nobody looks
     #[arg(long)]
     hints: bool,
+    /// Log every packet that a container sends, at level debug: slow, for debugging alone
+    #[arg(long)]
+    log_packets: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,21 +87,25 @@ impl Run {
         };
         let source = daemon::ConfigSource::new(self.config, overrides);
         let config = source.load()?;
-        log(&config)?;
+        log(&config, self.log_packets)?;
         daemon::run(daemon::Options {
             config,
             source,
             socket,
             hints,
+            log_packets: self.log_packets,
         })
         .await
     }
 }
 
-/// Logs to stderr, as the configuration says.
-fn log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log.level)
+/// Logs to stderr, as the configuration says; with `packets`, what the programs say besides.
+fn log(config: &Config, packets: bool) -> anyhow::Result<()> {
+    let mut filter = EnvFilter::try_new(&config.log.level)
         .with_context(|| format!("read log level {:?}", config.log.level))?;
+    if packets {
+        filter = filter.add_directive("veer_ebpf=debug".parse()?);
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

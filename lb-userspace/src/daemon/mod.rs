@@ -39,7 +39,7 @@ use shared::{Parts, Shared};
 
 use crate::api::Server;
 use crate::config::Config;
-use crate::datapath::{self, Datapath, EventStream};
+use crate::datapath::{self, Datapath, EventStream, PacketLog};
 use crate::dns::{self, Dns};
 use crate::model::Notice;
 use crate::provider::Feed;
@@ -60,6 +60,8 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Whether to print what to try next, when the lab is served.
     pub hints: bool,
+    /// Whether the programs log every packet, for debugging alone.
+    pub log_packets: bool,
 }
 
 /// Serves the network namespace of the calling thread until SIGTERM or SIGINT. Must be called within
@@ -103,8 +105,10 @@ impl Daemon {
     async fn start(options: &Options) -> anyhow::Result<Self> {
         let signals = Signals::new().context("listen to signals")?;
         let config = options.config.clone();
-        let places = datapath::Options::here(config.maps).context("find this network namespace")?;
-        let (datapath, adopted) = block_in_place(|| Datapath::open(&places))?;
+        let mut places =
+            datapath::Options::here(config.maps).context("find this network namespace")?;
+        places.log = options.log_packets;
+        let (mut datapath, adopted) = block_in_place(|| Datapath::open(&places))?;
         let instance = places.instance.clone();
         tracing::info!(%instance, adopted = adopted.found, "the datapath is loaded");
         let warnings: Vec<_> = adopted.warnings.iter().map(Notice::from).collect();
@@ -115,6 +119,9 @@ impl Daemon {
         forget_resolvers(&datapath)?;
         let dns = start_dns(&datapath, &config, &instance.folder())?;
         let events = datapath.events()?;
+        if let Some(log) = datapath.take_log() {
+            tokio::spawn(log_packets(log));
+        }
         let source = Source::choose(&config).await;
         let feed = source.start(&config, &instance)?;
         let shared = Arc::new(Shared::new(Parts {
@@ -268,6 +275,15 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => pending().await,
+    }
+}
+
+/// Hands what the programs say of every packet to the log.
+async fn log_packets(mut log: PacketLog) {
+    loop {
+        if let Err(error) = log.forward().await {
+            return tracing::warn!(%error, "packets are not logged");
+        }
     }
 }
 

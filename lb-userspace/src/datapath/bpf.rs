@@ -265,8 +265,15 @@ pub(super) fn has_tcx(ifindex: u32) -> io::Result<bool> {
     }
 }
 
+/// What owns the descriptor that it gives, for as long as it lives.
+pub(super) trait Ring: AsRawFd {}
+
+impl Ring for RingBuf<MapData> {}
+
+impl Ring for OwnedFd {}
+
 /// Lets tokio tell when a ring buffer has something. Must be called within a runtime.
-pub(super) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+pub(super) fn watch<T: Ring>(ring: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: a ring buffer owns one descriptor from its making to its end, and gives that one.
     let watched = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
     watched.map_err(|error| error.into_parts().1)

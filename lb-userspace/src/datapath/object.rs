@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{Map as AyaMap, MapData};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use tokio::io::unix::AsyncFd;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
@@ -133,32 +136,44 @@ impl Object {
 }
 
 /// What the programs say of every packet, for debugging alone.
-pub struct PacketLog(EbpfLogger<&'static dyn log::Log>);
+pub struct PacketLog {
+    logger: EbpfLogger<&'static dyn log::Log>,
+    /// Registered where it is first waited for: that needs a tokio runtime.
+    ready: Option<AsyncFd<OwnedFd>>,
+}
 
 impl PacketLog {
     fn open(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let name = "AYA_LOGS";
         let missing = |_| DatapathError::Incomplete { kind: "map", name };
-        EbpfLogger::init(ebpf).map(Self).map_err(missing)
+        let logger = EbpfLogger::init(ebpf).map_err(missing)?;
+        Ok(Self {
+            logger,
+            ready: None,
+        })
     }
 
-    /// Hands what has been said to the process's log, at level debug.
-    pub fn flush(&mut self) {
-        self.0.flush();
+    /// Waits until something has been said, and hands it to the process's log at level debug. Needs a
+    /// tokio runtime.
+    pub async fn forward(&mut self) -> io::Result<()> {
+        if self.ready.is_none() {
+            self.ready = Some(bpf::watch(self.logger.as_fd().try_clone_to_owned()?)?);
+        }
+        let Some(ready) = &self.ready else {
+            return Ok(());
+        };
+        let mut guard = ready.readable().await?;
+        self.logger.flush();
+        guard.clear_ready();
+        Ok(())
     }
 }
 
-impl AsRawFd for PacketLog {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl std::fmt::Debug for PacketLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("PacketLog")
-            .field(&self.0.as_raw_fd())
-            .finish()
+impl fmt::Debug for PacketLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketLog")
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
     }
 }
 
