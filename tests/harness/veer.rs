@@ -253,14 +253,15 @@ impl<'h> Veer<'h> {
         self.write_tables();
         let wanted = &self.wanted;
         let datapath = self.datapath.as_mut().expect("the daemon is there");
-        let steps = plan(&datapath.actual().unwrap(), wanted);
+        // What is attached is asked of the interfaces, which are the host's.
         let carry_out = || {
-            for step in &steps {
+            for step in &plan(&datapath.actual().unwrap(), wanted) {
                 datapath.apply(step).unwrap();
             }
+            datapath.actual().unwrap()
         };
-        self.host.namespace.run(carry_out).unwrap();
-        assert_eq!(self.datapath().actual().unwrap().served(), *wanted);
+        let actual = self.host.namespace.run(carry_out).unwrap();
+        assert_eq!(actual.served(), *wanted);
     }
 
     fn write_tables(&mut self) {

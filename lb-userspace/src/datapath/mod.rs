@@ -172,7 +172,8 @@ impl Datapath {
         uninstall::uninstall(options)
     }
 
-    /// What the maps hold and what is attached.
+    /// What the maps hold and what is attached. Must be called from a thread in the datapath's network
+    /// namespace: before Linux 6.6 what is attached is asked of the interfaces by name.
     pub fn actual(&self) -> Result<State, DatapathError> {
         state::actual(&self.maps, &self.veths())
     }

@@ -66,7 +66,12 @@ impl Dns {
     /// Starts the thread, with the current thread's network namespace as the host's. Nobody is
     /// answered before [`Dns::publish`].
     pub fn start(options: Options) -> io::Result<Self> {
-        let Options { resolv_conf, beat } = options;
+        let Options {
+            resolv_conf,
+            mut beat,
+        } = options;
+        // A takeover that comes before the server's own first beat must hold already.
+        beat();
         raise_file_limit();
         let shared = Arc::new(Shared {
             records: ArcSwap::default(),
