@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::warn;
 
 use super::container::{Asker, Shared, serve};
@@ -216,7 +216,7 @@ async fn run(
     mut beat: Box<dyn FnMut() + Send>,
 ) {
     let mut served: BTreeMap<u64, JoinHandle<()>> = BTreeMap::new();
-    let mut beats = interval(BEAT);
+    let mut beats = interval_at(Instant::now() + BEAT, BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -332,8 +332,8 @@ fn the_server_ends_with_its_handle_and_leaves_no_socket() {
 
 #[test]
 fn the_thread_that_answers_beats() {
-    let (_dns, beats) = start();
     let started = Instant::now();
+    let (_dns, beats) = start();
 
     while beats.load(Ordering::Relaxed) < 3 && started.elapsed() < DEADLINE {
         thread::yield_now();
