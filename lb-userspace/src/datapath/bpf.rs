@@ -151,6 +151,11 @@ struct QueryAttr {
     ids: u64,
     count: u32,
     _pad: u32,
+    program_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    /// The kernel writes it back whatever size it is told, so there must be room.
+    revision: u64,
 }
 
 /// Makes the object behind `fd` a file in the BPF file system. The name must have no dot.
