@@ -65,11 +65,21 @@ impl Rounds {
     pub(super) fn run(&mut self, snapshot: &Snapshot, is_news: bool) {
         let now = Instant::now();
         let (observed, desired) = self.program(&snapshot.observed, now);
+        let programmed = now.elapsed();
         let names = names(&observed);
         let visits = self.visited.missing(&desired.resolvers, self.takes_over());
         self.route(&visits.enter, &names, now);
+        let routed = now.elapsed();
         self.publish(&observed, &desired);
         self.take_over(&visits.enter, &names, now);
+        tracing::debug!(
+            visits = visits.enter.len(),
+            ?programmed,
+            routed = ?routed - programmed,
+            taken_over = ?now.elapsed() - routed,
+            since_cause = ?snapshot.caused_at.and_then(|cause| cause.elapsed().ok()),
+            "round"
+        );
         for cookie in &visits.give_back {
             self.give_back(*cookie);
             self.visited.given_back(*cookie);
