@@ -1,7 +1,10 @@
 //! Which veer this is: one for each network namespace.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
+
+use crate::netns;
 
 /// Where every instance keeps what lives until reboot.
 const STATE: &str = "/run/veer";
@@ -13,6 +16,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The instance of the calling thread's namespace. Needs no privilege.
+    pub fn here() -> io::Result<Self> {
+        netns::current_cookie().map(Self::of)
+    }
+
     /// The instance of the namespace with this cookie (`SO_NETNS_COOKIE`).
     pub fn of(cookie: u64) -> Self {
         Self {
@@ -50,6 +58,13 @@ impl fmt::Display for Instance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_instance_here_is_that_of_the_threads_namespace() {
+        let cookie = netns::Namespace::current().unwrap().cookie().unwrap();
+
+        assert_eq!(Instance::here().unwrap(), Instance::of(cookie));
+    }
 
     #[test]
     fn each_namespace_has_folders_of_its_own() {

@@ -25,7 +25,6 @@ use clap::{Parser, Subcommand};
 
 use crate::api::Client;
 use crate::instance::Instance;
-use crate::netns::Namespace;
 
 pub use exit::Exit;
 
@@ -102,8 +101,7 @@ fn client(socket: Option<PathBuf>) -> anyhow::Result<Client> {
 }
 
 fn instance() -> anyhow::Result<Instance> {
-    let cookie = Namespace::current().and_then(|namespace| namespace.cookie());
-    Ok(Instance::of(cookie.context("find this network namespace")?))
+    Instance::here().context("find this network namespace")
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ use lb_common::{
 
 use crate::config::Maps as Sizes;
 use crate::instance::Instance;
-use crate::netns::Namespace;
 use crate::reconcile::{State, Step};
 use collect::Place;
 use lock::Lock;
@@ -85,7 +84,7 @@ pub struct Options {
 impl Options {
     /// What holds on a host, for the calling thread's network namespace.
     pub fn here(sizes: Sizes) -> io::Result<Self> {
-        let instance = Instance::of(Namespace::current()?.cookie()?);
+        let instance = Instance::here()?;
         Ok(Self {
             folder: instance.folder(),
             instance,

@@ -132,6 +132,14 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
+/// The cookie of the calling thread's namespace, without any privilege.
+pub fn current_cookie() -> io::Result<u64> {
+    // Any socket knows the namespace that it was made in.
+    let socket = std::os::unix::net::UnixDatagram::unbound()
+        .map_err(|error| describe(error, || "open a socket".to_string()))?;
+    cookie_of(&socket)
+}
+
 /// The kernel's number of the namespace that `socket` was opened in.
 pub fn cookie_of(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut cookie = 0u64;

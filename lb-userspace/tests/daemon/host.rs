@@ -1,6 +1,8 @@
 //! A namespace that plays a host, with the program in it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -16,6 +18,9 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked at.
 const TICK: Duration = Duration::from_millis(20);
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 const VEER: &str = env!("CARGO_BIN_EXE_veer");
 
@@ -51,6 +56,20 @@ impl Host {
     /// Runs `veer` with these words.
     pub(crate) fn veer(&self, words: &str) -> Ended {
         self.run(Command::new(VEER).args(words.split_whitespace()))
+    }
+
+    /// Runs `veer` as a user without any right.
+    pub(crate) fn veer_as_nobody(&self, words: &str) -> Ended {
+        // A copy, because the way to the program may be closed to that user.
+        let program = self.folder.path().join("veer");
+        fs::copy(VEER, &program).unwrap();
+        fs::set_permissions(self.folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(words.split_whitespace())
+            .uid(NOBODY)
+            .gid(NOBODY);
+        self.run(&mut command)
     }
 
     fn run(&self, command: &mut Command) -> Ended {

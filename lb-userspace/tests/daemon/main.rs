@@ -98,6 +98,26 @@ fn a_second_daemon_is_refused_with_the_first_ones_number() {
 }
 
 #[test]
+fn a_user_without_rights_is_told_what_is_missing() {
+    let host = Host::new();
+    host.lab_up(1);
+
+    let run = host.veer_as_nobody("run --provider lab");
+    let _daemon = host.start_daemon();
+    let status = host.veer_as_nobody("status");
+
+    assert_eq!(
+        (run.code, status.code),
+        (1, 1),
+        "{} {}",
+        run.stderr,
+        status.stderr
+    );
+    assert!(run.stderr.contains("run veer as root"), "{}", run.stderr);
+    assert!(status.stderr.contains("group `veer`"), "{}", status.stderr);
+}
+
+#[test]
 fn a_configuration_that_is_wrong_is_refused_with_its_line_before_anything_is_touched() {
     let host = Host::new();
     let file = host.file("veer.toml", "[dns]\nttl = \"5s\"\nttttl = 6\n");

@@ -78,8 +78,8 @@ fn vips(path: Option<&Path>) -> Result<(Option<PathBuf>, Vips), String> {
 }
 
 async fn daemon() -> Daemon {
-    let socket = match Namespace::current().and_then(|namespace| namespace.cookie()) {
-        Ok(cookie) => Instance::of(cookie).socket(),
+    let socket = match Instance::here() {
+        Ok(instance) => instance.socket(),
         Err(error) => return Daemon::Silent(error.to_string()),
     };
     match Client::new(socket).status().await {
