@@ -117,6 +117,8 @@ pub struct Datapath {
     maps: Maps,
     programs: Programs,
     pins: Pins,
+    /// Pins of other layouts.
+    others: Vec<Pins>,
     hook: Hook,
     place: Place,
     log: Option<PacketLog>,
@@ -146,6 +148,7 @@ impl Datapath {
             hook: options.hook.map_or_else(features::hook, Ok)?,
             maps,
             programs,
+            others: pins.other_layouts()?,
             pins,
             place: Place::default(),
             log,
@@ -154,8 +157,7 @@ impl Datapath {
         let kept = datapath.veths().adopt(datapath.endpoint_in()?)?;
         let cgroup = options.cgroup.as_deref();
         warnings.extend(cgroup::attach(&datapath.programs, &datapath.pins, cgroup)?);
-        let others = datapath.pins.other_layouts()?;
-        warnings.extend(others.into_iter().map(|path| Warning::OtherLayout { path }));
+        warnings.extend(datapath.retire_others()?);
         let adopted = Adopted {
             found,
             attached: kept.attached,
@@ -278,10 +280,22 @@ impl Datapath {
         self.pins.instance()
     }
 
+    /// Takes the socket programs of other layouts off; those on veths go when ours come.
+    fn retire_others(&self) -> Result<Vec<Warning>, DatapathError> {
+        let retire = |other: &Pins| {
+            cgroup::detach(other)?;
+            Ok(Warning::OtherLayout {
+                path: other.layout().to_owned(),
+            })
+        };
+        self.others.iter().map(retire).collect()
+    }
+
     fn veths(&self) -> Veths<'_> {
         Veths {
             pins: &self.pins,
             hook: self.hook,
+            others: &self.others,
         }
     }
 

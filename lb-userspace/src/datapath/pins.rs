@@ -78,18 +78,18 @@ impl Pins {
         Ok(names.iter().filter_map(|name| ifindex(name)).collect())
     }
 
-    /// Folders of layouts that are not ours.
-    pub(super) fn other_layouts(&self) -> Result<Vec<PathBuf>, DatapathError> {
-        let ours = layout_name(LAYOUT);
-        let others = names(&self.instance)?.into_iter().filter(|n| *n != ours);
-        Ok(others.map(|name| self.instance.join(name)).collect())
+    /// The folder of this layout.
+    pub(super) fn layout(&self) -> &Path {
+        &self.layout
     }
 
-    /// Every layout's folder, ours first.
-    pub(super) fn layouts(&self) -> Result<Vec<PathBuf>, DatapathError> {
-        let mut layouts = vec![self.layout.clone()];
-        layouts.extend(self.other_layouts()?);
-        Ok(layouts)
+    /// The pins of other layouts of the same instance.
+    pub(super) fn other_layouts(&self) -> Result<Vec<Self>, DatapathError> {
+        let layouts = names(&self.instance)?.into_iter().map(|name| Self {
+            layout: self.instance.join(name),
+            instance: self.instance.clone(),
+        });
+        Ok(layouts.filter(|other| other != self).collect())
     }
 }
 
@@ -180,6 +180,7 @@ mod tests {
 
         let others = pins.other_layouts().unwrap();
 
-        assert_eq!(others, [pins.instance().join("v0")]);
+        let folders: Vec<_> = others.iter().map(Pins::layout).collect();
+        assert_eq!(folders, [pins.instance().join("v0")]);
     }
 }

@@ -35,13 +35,14 @@ pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError>
     let _lock = Lock::take(&options.folder, &options.instance)?;
     let pins = Pins::new(&options.bpffs, options.instance.name());
     let mut done = Uninstalled::default();
-    detach(&pins, &mut done);
-    for layout in done.note(pins.layouts()).unwrap_or_default() {
-        // Links first: a program without its maps would be the worse half.
+    let mut layouts = done.note(pins.other_layouts()).unwrap_or_default();
+    layouts.push(pins.clone());
+    for layout in &layouts {
+        detach(layout, &mut done);
         for folder in ["links", "programs", "maps"] {
-            empty(&layout.join(folder), &mut done);
+            empty(&layout.layout().join(folder), &mut done);
         }
-        remove_folder(layout, &mut done);
+        remove_folder(layout.layout().to_owned(), &mut done);
     }
     remove_folder(pins.instance().to_owned(), &mut done);
     Ok(done)
@@ -51,6 +52,7 @@ fn detach(pins: &Pins, done: &mut Uninstalled) {
     let veths = Veths {
         pins,
         hook: Hook::Tcx,
+        others: &[],
     };
     for ifindex in done.note(pins.veth_links()).unwrap_or_default() {
         done.removed(veths.detach(ifindex));

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use super::bpf;
 use super::clsact;
@@ -33,23 +34,39 @@ pub(super) struct Kept {
 pub(super) struct Veths<'a> {
     pub(super) pins: &'a Pins,
     pub(super) hook: Hook,
+    /// Those that a veer of another layout has left.
+    pub(super) others: &'a [Pins],
 }
 
 impl Veths<'_> {
-    /// Puts `program` onto the interface, in the place of what veer has there.
+    /// Puts `program` onto the interface, in the place of what veer has there, of other layouts as well.
     pub(super) fn attach(
         &self,
         ifindex: u32,
         program: BorrowedFd<'_>,
     ) -> Result<(), DatapathError> {
-        if self.replace(ifindex, program)? {
-            return Ok(());
+        if !self.replace(ifindex, program)? {
+            let attached = match self.hook {
+                Hook::Tcx => self.attach_tcx(ifindex, program),
+                Hook::Clsact => self.attach_clsact(ifindex),
+            };
+            attached.map_err(|source| DatapathError::Attach { ifindex, source })?;
         }
-        let attached = match self.hook {
-            Hook::Tcx => self.attach_tcx(ifindex, program),
-            Hook::Clsact => self.attach_clsact(ifindex),
-        };
-        attached.map_err(|source| DatapathError::Attach { ifindex, source })
+        self.retire_others(ifindex)
+    }
+
+    /// Takes programs of other layouts off an interface that has ours. Left there, they would balance
+    /// what ours leaves to the bridge, by tables that nobody keeps.
+    fn retire_others(&self, ifindex: u32) -> Result<(), DatapathError> {
+        for other in self.others {
+            let path = other.veth_link(ifindex);
+            if !path.is_dir() {
+                detach_link(&path).map_err(|source| DatapathError::Detach { ifindex, source })?;
+            }
+            // A mark goes alone: the filter it stood for is ours now.
+            pins::remove(&path)?;
+        }
+        Ok(())
     }
 
     fn attach_tcx(&self, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
@@ -69,11 +86,7 @@ impl Veths<'_> {
         let detached = if path.is_dir() {
             clsact::detach(ifindex)
         } else {
-            match bpf::open_pin(&path) {
-                Ok(link) => expedited(|| bpf::detach(link.as_fd())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(error),
-            }
+            detach_link(&path)
         };
         detached.map_err(|source| DatapathError::Detach { ifindex, source })?;
         pins::remove(&path)
@@ -133,7 +146,16 @@ impl Veths<'_> {
     }
 }
 
-fn replace_tcx(path: &std::path::Path, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<bool> {
+/// Takes a pinned link off its hook; no error if there is none.
+fn detach_link(path: &Path) -> io::Result<()> {
+    match bpf::open_pin(path) {
+        Ok(link) => expedited(|| bpf::detach(link.as_fd())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn replace_tcx(path: &Path, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<bool> {
     let link = match bpf::open_pin(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         link => link?,

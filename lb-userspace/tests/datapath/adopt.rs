@@ -192,14 +192,26 @@ fn without_a_cgroup_everything_else_works() {
 }
 
 #[test]
-fn pins_of_another_layout_are_told() {
+fn programs_of_another_layout_go_when_ours_come() {
     let host = Host::new();
-    let first = host.open(&host.options()).unwrap().0;
-    let other = first.pinned_at().join("v0");
-    fs::create_dir(&other).unwrap();
+    host.add_veth(10);
+    host.add_veth(11);
+    let desired = desired([10, 11]);
+    let first = host.serve(&host.options(), &desired);
+    let root = first.pinned_at().to_owned();
+    let ours = root.join(format!("v{}", lb_common::LAYOUT));
+    let other = root.join("v0");
     drop(first);
+    fs::rename(&ours, &other).unwrap();
 
-    let adopted = host.open(&host.options()).unwrap().1;
+    let (mut second, adopted) = host.open(&host.options()).unwrap();
+    let still_served = host.programs_on(10);
+    host.reconcile(&mut second, &desired);
 
-    assert_eq!(adopted.warnings, [Warning::OtherLayout { path: other }]);
+    assert!(!adopted.found);
+    let path = other.clone();
+    assert_eq!(adopted.warnings, [Warning::OtherLayout { path }]);
+    assert_eq!((still_served, host.programs_on(10)), (1, 1));
+    assert_eq!(entries(&other.join("links")), [] as [&Path; 0]);
+    assert!(!entries(&other.join("maps")).is_empty());
 }
