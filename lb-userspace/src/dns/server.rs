@@ -103,18 +103,23 @@ impl Dns {
     ///
     /// Publish records that know the namespace first: until then it gets SERVFAIL for everything.
     pub fn take_over(&self, netns: &Netns) -> Result<Resolver, TakeoverError> {
-        let mut served = self.served.lock();
-        if let Some(&resolver) = served.get(&netns.cookie) {
+        let cookie = netns.cookie;
+        if let Some(&resolver) = self.served.lock().get(&cookie) {
             return Ok(resolver);
         }
+        // Not under the lock: one container does not wait for another.
         let sockets = Sockets::open(netns)?;
         let resolver = sockets.resolver;
+        let mut served = self.served.lock();
+        if let Some(&earlier) = served.get(&cookie) {
+            return Ok(earlier);
+        }
+        served.insert(cookie, resolver);
         let entry = Entry {
             served: Arc::clone(&self.served),
-            cookie: netns.cookie,
+            cookie,
             resolver,
         };
-        served.insert(netns.cookie, resolver);
         // Under the lock, so that commands about one namespace come in the order of its entries.
         let command = Command::Serve(netns.clone(), sockets, entry);
         let sent = self.commands.send(command);

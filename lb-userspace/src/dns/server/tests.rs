@@ -260,6 +260,21 @@ fn taking_over_twice_is_once() {
 }
 
 #[test]
+fn several_threads_may_take_over_the_same_namespace() {
+    let (dns, _) = start();
+    let station = Station::new();
+
+    let resolvers = thread::scope(|scope| {
+        let take_over = || dns.take_over(&station.netns).expect("takeover");
+        let threads = [0; 4].map(|_| scope.spawn(take_over));
+        threads.map(|thread| thread.join().expect("no panic"))
+    });
+
+    assert!(resolvers.iter().all(|resolver| *resolver == resolvers[0]));
+    assert_eq!(station.sockets(), 2);
+}
+
+#[test]
 fn a_path_that_means_another_namespace_now_is_not_taken_over() {
     let (dns, _) = start();
     let (gone, other) = (Station::new(), Station::new());
