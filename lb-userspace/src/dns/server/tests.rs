@@ -211,6 +211,58 @@ fn strangers_names_and_malformed_queries_get_their_errors() {
 }
 
 #[test]
+fn a_tcp_client_that_breaks_the_protocol_is_cut_off_alone() {
+    let (dns, _) = start();
+    let station = Station::new();
+    dns.publish(records(&station, Vec::new()));
+    let resolver = dns.take_over(&station.netns).expect("takeover");
+    let mut patient = station.tcp(resolver);
+    let (half, rest) = (
+        &framed(&question(1, "web"))[..9],
+        &framed(&question(1, "web"))[9..],
+    );
+    patient.write_all(half).expect("write");
+
+    for rubbish in [&[0, 0][..], &[0xff; 40], &framed(&[0; 5])] {
+        let mut stream = station.tcp(resolver);
+        stream.write_all(rubbish).expect("write");
+        assert!(
+            matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)),
+            "closed without an answer"
+        );
+    }
+
+    patient.write_all(rest).expect("write");
+    assert!(read_framed(&mut patient).ends_with(&ADDRESS));
+}
+
+#[test]
+fn a_tcp_client_that_only_listens_any_more_still_gets_its_answers() {
+    let (dns, _) = start();
+    let station = Station::new();
+    dns.publish(records(&station, Vec::new()));
+    let resolver = dns.take_over(&station.netns).expect("takeover");
+    let mut stream = station.tcp(resolver);
+
+    let questions = [
+        framed(&question(1, "web")),
+        framed(&question(2, "example.com")),
+    ];
+    stream.write_all(&questions.concat()).expect("write");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("shutdown");
+
+    let mut ids = [read_framed(&mut stream)[1], read_framed(&mut stream)[1]];
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+    assert!(
+        matches!(stream.read(&mut [0; 1]), Ok(0)),
+        "closed when all is said"
+    );
+}
+
+#[test]
 fn before_records_know_the_namespace_it_is_told_to_try_again() {
     let (dns, _) = start();
     let station = Station::new();
