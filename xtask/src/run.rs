@@ -5,6 +5,9 @@ use clap::Args;
 
 use crate::{install, privilege, process};
 
+/// What to try next is printed wherever the output goes.
+const HINTS: &str = "--hints";
+
 /// Build veer and run it: on Docker where an Engine answers, otherwise on its own lab
 #[derive(Args, Debug)]
 pub(crate) struct Run {
@@ -37,6 +40,9 @@ impl Run {
             process::say("veer loads programs into the kernel and so needs root: sudo may ask you");
             cargo.args(["--config", &runner]);
         }
-        process::replace_by(cargo.args(["--", "run"]).args(self.args))
+        cargo.args(["--", "run"]);
+        let is_said = self.args.iter().any(|argument| argument == HINTS);
+        cargo.args((!is_said).then_some(HINTS));
+        process::replace_by(cargo.args(self.args))
     }
 }

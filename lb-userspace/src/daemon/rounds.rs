@@ -17,6 +17,7 @@ use super::report::View;
 use super::shared::Shared;
 use super::visits::{Visit, Visited};
 use super::{identities, round, spaces};
+use crate::config::{Config, Maps};
 use crate::datapath::DatapathError;
 use crate::dns::Records;
 use crate::model::Observed;
@@ -35,6 +36,8 @@ pub(super) struct Rounds {
     /// What the file has.
     saved: Option<Identities>,
     file: PathBuf,
+    /// How large the maps really are: those that were found may be of another configuration.
+    sizes: Maps,
     /// Whether the numbers were compared with what the maps hold.
     adopted: bool,
     visited: Visited,
@@ -44,7 +47,13 @@ pub(super) struct Rounds {
 impl Rounds {
     /// Begins with what the maps hold.
     pub(super) fn new(shared: Arc<Shared>, file: PathBuf) -> Result<Self, DatapathError> {
-        let actual = shared.datapath().actual()?;
+        let (actual, sizes) = {
+            let datapath = shared.datapath();
+            (
+                datapath.actual()?,
+                datapath.sizes(shared.config.load().maps),
+            )
+        };
         let saved = identities::load(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "identities are taken from the maps instead");
             None
@@ -52,6 +61,7 @@ impl Rounds {
         Ok(Self {
             shared,
             actual,
+            sizes,
             identities: saved.clone().unwrap_or_default(),
             saved,
             file,
@@ -64,9 +74,10 @@ impl Rounds {
     /// Brings everything where `snapshot` wants it, as far as that works.
     pub(super) fn run(&mut self, snapshot: &Snapshot, is_news: bool) {
         let now = Instant::now();
-        let (observed, desired) = self.program(&snapshot.observed, now);
+        let (observed, desired, changed) = self.program(&snapshot.observed, now);
         let programmed = now.elapsed();
         let names = names(&observed);
+        self.visited.confirm(&self.shared.dns.served_namespaces());
         let visits = self.visited.missing(&desired.resolvers, self.takes_over());
         self.route(&visits.enter, &names, now);
         let routed = now.elapsed();
@@ -90,19 +101,27 @@ impl Rounds {
             observed,
             desired: Arc::new(desired),
         }));
-        if is_news {
+        let has_changed = changed || !visits.enter.is_empty();
+        if is_news && has_changed {
             self.measure(snapshot.caused_at);
         }
     }
 
-    /// Writes the maps and attaches the programs. Returns what that was made from.
-    fn program(&mut self, observed: &Arc<Observed>, now: Instant) -> (Arc<Observed>, Desired) {
-        let config = self.shared.config.load_full();
+    /// Writes the maps and attaches the programs. Returns what that was made from, and whether there
+    /// was anything to do.
+    fn program(
+        &mut self,
+        observed: &Arc<Observed>,
+        now: Instant,
+    ) -> (Arc<Observed>, Desired, bool) {
+        let mut config = Config::clone(&self.shared.config.load());
+        config.maps = self.sizes;
         if !self.adopted {
             self.identities.adopt(&self.actual, observed, &config);
             self.adopted = true;
         }
         let mut plans = 0;
+        let mut has_changed = false;
         loop {
             let rest = round::without(observed, self.shared.progress().failures.paused(now));
             let rest = rest.map_or_else(|| Arc::clone(observed), Arc::new);
@@ -110,6 +129,7 @@ impl Rounds {
             self.save();
             let steps = plan(&self.actual, &desired.state);
             plans += 1;
+            has_changed |= !steps.is_empty();
             let ended = if steps.is_empty() {
                 Ended::Done
             } else {
@@ -124,7 +144,7 @@ impl Rounds {
             };
             if ended == Ended::Done || plans == PLANS {
                 self.identities.release_slots(&self.actual);
-                return (rest, desired);
+                return (rest, desired, has_changed);
             }
         }
     }

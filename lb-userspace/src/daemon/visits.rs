@@ -79,6 +79,15 @@ impl Visited {
         self.known.entry(cookie).or_default().taken_over = true;
     }
 
+    /// Notes whose queries the DNS server still answers, by cookie: it gives a namespace up when its
+    /// sockets fail.
+    pub(super) fn confirm(&mut self, answered: &[u64]) {
+        let answered: BTreeSet<_> = answered.iter().collect();
+        for (cookie, done) in &mut self.known {
+            done.taken_over &= answered.contains(cookie);
+        }
+    }
+
     /// Notes that queries of this namespace are answered by Docker again.
     pub(super) fn given_back(&mut self, cookie: u64) {
         self.known.entry(cookie).or_default().taken_over = false;
@@ -185,6 +194,20 @@ mod tests {
         assert_eq!(visited.missing(&wanted, true), Visits::default());
         wanted[0].knows_names = true;
         assert!(visited.missing(&wanted, true).enter[0].take_over);
+    }
+
+    #[test]
+    fn a_namespace_whose_sockets_failed_is_taken_over_again() {
+        let mut visited = Visited::default();
+        let wanted = [namespace(1, &[]), namespace(2, &[])];
+        visited.taken_over(1);
+        visited.taken_over(2);
+
+        visited.confirm(&[2]);
+        let visits = visited.missing(&wanted, true);
+
+        assert_eq!((visits.enter.len(), visits.enter[0].netns.cookie), (1, 1));
+        assert!(visits.enter[0].take_over);
     }
 
     #[test]

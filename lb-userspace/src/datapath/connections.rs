@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use bytemuck::Pod;
 use lb_common::{Addr, Connection, ConnectionFlags, EndpointId, FlowKey, Zone};
 
 use super::bpf::Cursor;
+use super::clock;
 use super::error::DatapathError;
 use super::maps::{Maps, Table};
 
@@ -61,6 +63,9 @@ pub(super) fn list(
     Ok(found)
 }
 
+/// The longest affinity that can be configured, a day, in nanoseconds.
+const LONGEST_AFFINITY: u64 = 86_400 * 1_000_000_000;
+
 /// What Connections hold on to, from one look at both tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -92,6 +97,14 @@ pub(super) fn held(maps: &Maps) -> Result<Held, DatapathError> {
             note(half)
         })?;
     }
+    // What a client had at one Frontend would be a stranger's Backend at the next of this number.
+    let now = clock::now().unwrap_or(u64::MAX);
+    visit(&maps.affinity, |key, last| {
+        if now.saturating_sub(last.last_used) <= LONGEST_AFFINITY {
+            held.frontends.insert(key.frontend);
+        }
+        true
+    })?;
     Ok(Held {
         established,
         half_open,
@@ -100,9 +113,9 @@ pub(super) fn held(maps: &Maps) -> Result<Held, DatapathError> {
 }
 
 /// Shows `visitor` every entry, as long as it wants more.
-fn visit(
-    table: &Table<FlowKey, Connection>,
-    mut visitor: impl FnMut(&FlowKey, &Connection) -> bool,
+fn visit<K: Pod, V: Pod>(
+    table: &Table<K, V>,
+    mut visitor: impl FnMut(&K, &V) -> bool,
 ) -> Result<(), DatapathError> {
     let mut place = Some(Cursor::default());
     let mut entries = Vec::new();

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 use lb_common::{
-    BackendCounters, Connection, Endpoint, FlowKey, Frontend, FrontendCounters, FrontendKey,
-    Resolver, Settings, Slot, Veth,
+    Affinity, AffinityKey, BackendCounters, Connection, Endpoint, FlowKey, Frontend,
+    FrontendCounters, FrontendKey, Resolver, Settings, Slot, Veth,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -28,6 +28,7 @@ pub struct Maps {
     pub loads: Shared<u64>,
     pub connections: Table<FlowKey, Connection>,
     pub half_open: Table<FlowKey, Connection>,
+    pub affinity: Table<AffinityKey, Affinity>,
     pub reasons: PerCpu<u64>,
     pub frontend_counters: PerCpu<FrontendCounters>,
     pub backend_counters: PerCpu<BackendCounters>,
@@ -62,6 +63,7 @@ impl Maps {
             loads: Shared::new(checked(spec::LOADS)?)?,
             connections: Table::new(checked(spec::CONNECTIONS)?),
             half_open: Table::new(checked(spec::HALF_OPEN)?),
+            affinity: Table::new(checked(spec::AFFINITY)?),
             reasons: PerCpu::new(checked(spec::REASONS)?),
             frontend_counters: PerCpu::new(checked(spec::FRONTEND_COUNTERS)?),
             backend_counters: PerCpu::new(checked(spec::BACKEND_COUNTERS)?),

@@ -243,6 +243,17 @@ impl Datapath {
         connections::list(&self.maps, filter, limit)
     }
 
+    /// How large the maps really are, which may be of another configuration than `configured`.
+    pub fn sizes(&self, configured: Sizes) -> Sizes {
+        Sizes {
+            veths: self.maps.veths.capacity(),
+            endpoints: self.maps.endpoints.len(),
+            frontends: self.maps.frontends.capacity(),
+            slots: self.maps.slots.len(),
+            ..configured
+        }
+    }
+
     /// What Connections still name: these ids are not free.
     pub fn held(&self) -> Result<Held, DatapathError> {
         connections::held(&self.maps)

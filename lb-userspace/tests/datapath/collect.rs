@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lb_common::{Addr, Connection, ConnectionFlags, EventKind, FlowKey, Port};
+use lb_common::{
+    Addr, Affinity, AffinityKey, Connection, ConnectionFlags, EventKind, FlowKey, Port,
+};
 use lb_userspace::datapath::{Collected, Datapath, Filter, now};
 use lb_userspace::reconcile::Step;
 
@@ -187,6 +189,26 @@ fn connections_of_a_retired_endpoint_are_forgotten_and_its_id_is_free() {
 
     assert_eq!((collected.idle, collected.orphaned), (0, 1));
     assert_eq!(datapath.held().unwrap().endpoints, [].into());
+}
+
+#[test]
+fn a_frontend_that_a_client_is_remembered_for_is_not_free() {
+    let host = Host::new();
+    let datapath = open(&host);
+    let key = AffinityKey {
+        client: Addr::from(Ipv4Addr::new(10, 0, 0, 9)),
+        frontend: 7,
+    };
+    let value = Affinity {
+        last_used: now().unwrap(),
+        ..Affinity::default()
+    };
+    let before = datapath.held().unwrap().frontends;
+    datapath.maps().affinity.put(&key, &value).unwrap();
+
+    let held = datapath.held().unwrap().frontends;
+
+    assert_eq!((before, held), ([].into(), [7].into()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::causes::Causes;
 use super::engine::{Engine, EngineError, Listed};
 use super::facts::{ContainerFacts, NetworkFacts, Run};
 use super::look::{Errand, Extent, Seen};
@@ -45,8 +46,7 @@ pub(super) struct Follower {
     changed: bool,
     /// Whether that can wait until everything has been read.
     pressing: bool,
-    /// When the oldest cause that no observation covers yet happened.
-    caused_at: Option<SystemTime>,
+    causes: Causes,
     looking: Looking,
     pub(super) look_at: Option<Instant>,
     pub(super) stray_at: Option<Instant>,
@@ -116,7 +116,7 @@ impl Follower {
             urgent: BTreeSet::new(),
             changed: false,
             pressing: false,
-            caused_at: None,
+            causes: Causes::default(),
             looking: Looking::default(),
             look_at: None,
             stray_at: None,
@@ -130,6 +130,7 @@ impl Follower {
         self.tasks = JoinSet::new();
         self.reads = Reads::default();
         self.urgent.clear();
+        self.causes.clear();
         self.stage = Stage::default();
         self.looking = Looking::default();
         (self.look_at, self.stray_at) = (None, None);
@@ -159,8 +160,9 @@ impl Follower {
 
     pub(super) fn news(&mut self, engine: &Engine, news: &News) {
         self.last_event = Some(news.at);
-        self.cause(news.at);
+        self.causes.add(news.at);
         for subject in news.tell(&mut self.view) {
+            self.causes.read_for(subject.clone(), news.at);
             self.heard.insert(subject.clone());
             self.read(engine, subject);
         }
@@ -182,7 +184,7 @@ impl Follower {
             LinkChange::Gone { ifindex, .. } => {
                 let owners = self.view.link_gone(ifindex);
                 if !owners.is_empty() {
-                    self.cause(SystemTime::now());
+                    self.causes.add(SystemTime::now());
                     self.news_to_tell();
                 }
                 let networks = owners.iter().flat_map(|owner| self.view.networks_of(owner));
@@ -201,7 +203,7 @@ impl Follower {
         }
         self.stray_at.get_or_insert(Instant::now() + STRAY);
         if !Errand::new(&self.view, Extent::Incomplete).is_empty() {
-            self.cause(SystemTime::now());
+            self.causes.add(SystemTime::now());
             self.look(Extent::Incomplete);
         }
     }
@@ -337,6 +339,7 @@ impl Follower {
             Stage::Lists | Stage::Looking | Stage::Done => {}
         }
         self.advance(engine);
+        self.causes.was_read(subject);
         if self.urgent.remove(subject) {
             self.pressing = true;
             self.look(Extent::Incomplete);
@@ -436,10 +439,6 @@ impl Follower {
         }
     }
 
-    fn cause(&mut self, at: SystemTime) {
-        self.caused_at = Some(self.caused_at.map_or(at, |known| known.min(at)));
-    }
-
     fn news_to_tell(&mut self) {
         (self.changed, self.pressing) = (true, true);
     }
@@ -449,10 +448,11 @@ impl Follower {
         let ripe = self.pressing || self.stage == Stage::Done;
         if self.complete && self.changed && ripe && !self.looking.under_way {
             (self.changed, self.pressing) = (false, false);
-            let told = self.publisher.publish(observe(&self.view), self.caused_at);
+            let caused_at = self.causes.untold();
+            let told = self.publisher.publish(observe(&self.view), caused_at);
             // A cause that has changed nothing is over when nothing more is to be read for it.
             if told || self.urgent.is_empty() {
-                self.caused_at = None;
+                self.causes.told();
             }
         }
     }

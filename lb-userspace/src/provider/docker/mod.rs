@@ -4,6 +4,7 @@
 //! side of it, `view` holds everything that is known, `observe` makes an observation of that, and
 //! `follow` joins them.
 
+mod causes;
 mod engine;
 mod facts;
 mod follow;

@@ -135,8 +135,19 @@ impl<'a> Follower<'a> {
 
     fn look_at_everything(&mut self) -> io::Result<()> {
         let interfaces = self.lab.host.interfaces()?.into_iter();
-        self.interfaces = interfaces.map(|i| (i.name.clone(), i)).collect();
-        self.netns.clear();
+        let interfaces = interfaces.map(|i| (i.name.clone(), i)).collect();
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        let is_there = |i: &Interface| {
+            self.interfaces
+                .get(&i.name)
+                .is_some_and(|now| now.ifindex == i.ifindex)
+        };
+        let gone = before
+            .into_values()
+            .filter(|i| !is_there(i))
+            .map(|i| i.name)
+            .collect();
+        self.doubt_netns(&gone);
         self.look_at_record()?;
         self.look_at_processes();
         Ok(())
@@ -152,11 +163,28 @@ impl<'a> Follower<'a> {
             return Ok(false);
         }
         let record = self.lab.record().map_err(io::Error::other)?;
-        self.record = record.unwrap_or_default();
+        let before = std::mem::replace(&mut self.record, record.unwrap_or_default());
         self.record_inode = inode;
-        // A container of the same name may be another one now, in another namespace.
-        self.netns.clear();
+        self.forget_others(&before);
         Ok(true)
+    }
+
+    /// Forgets the namespaces of those containers that are others now under the same name. One that is
+    /// the same keeps its namespace, or its interface in the host's would have gone.
+    fn forget_others(&mut self, before: &Record) {
+        let ids: BTreeMap<_, _> = self
+            .record
+            .containers
+            .iter()
+            .map(|c| (&c.name, &c.id))
+            .collect();
+        let is_same: BTreeSet<_> = before
+            .containers
+            .iter()
+            .filter(|container| ids.get(&container.name) == Some(&&container.id))
+            .map(|container| container.name.as_str())
+            .collect();
+        self.netns.retain(|name, _| is_same.contains(name.as_str()));
     }
 
     /// Whether other processes than before have ended.
