@@ -69,6 +69,15 @@ pub struct DnsReport {
     pub answered: u64,
     /// Queries sent on to upstream servers.
     pub forwarded: u64,
+    /// Queries answered with what an upstream server had answered before.
+    #[serde(default)]
+    pub cached: u64,
+    /// The same although it had run out, because no server answered.
+    #[serde(default)]
+    pub stale: u64,
+    /// Answers of upstream servers that are kept.
+    #[serde(default)]
+    pub kept: usize,
     /// Queries that got an error for an answer.
     pub failed: u64,
 }

@@ -50,8 +50,14 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "dns         {} of {} namespaces taken over; {} answered, {} forwarded, {} failed",
-        dns.taken_over, dns.wanted, dns.answered, dns.forwarded, dns.failed
+        "dns         {} of {} namespaces taken over; {} answered, {} from cache, {} forwarded, \
+         {} failed",
+        dns.taken_over,
+        dns.wanted,
+        dns.answered,
+        dns.cached + dns.stale,
+        dns.forwarded,
+        dns.failed
     )?;
     if latency.count == 0 {
         writeln!(out, "latency     no change measured yet")?;

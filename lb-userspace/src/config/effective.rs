@@ -36,7 +36,7 @@ impl Page<'_> {
         self.top();
         self.balancing();
         self.timeouts();
-        self.limits_and_dns();
+        self.limits();
         self.log();
         self.maps();
         self.special();
@@ -117,7 +117,7 @@ impl Page<'_> {
         self.key("icmp", "ICMP echo.", |c| time(c.timeouts.icmp));
     }
 
-    fn limits_and_dns(&mut self) {
+    fn limits(&mut self) {
         self.section("limits");
         self.key(
             "refusals_per_second",
@@ -129,6 +129,10 @@ impl Page<'_> {
             "Connection events that are told, per second and CPU.",
             |c| grouped(c.limits.events_per_second),
         );
+        self.dns();
+    }
+
+    fn dns(&mut self) {
         self.section("dns");
         self.key(
             "takeover",
@@ -139,12 +143,52 @@ impl Page<'_> {
             time(c.dns.ttl)
         });
         self.key(
+            "tasks",
+            "Whether tasks.<alias> gives the addresses of all Members.",
+            |c| c.dns.tasks.to_string(),
+        );
+        self.key(
+            "leak",
+            "Whether questions about containers' names that are not about addresses are asked \
+             outside, as Docker does.",
+            |c| c.dns.leak.to_string(),
+        );
+        self.key(
+            "single_labels",
+            "Whether unknown names without a dot are asked outside.",
+            |c| c.dns.single_labels.to_string(),
+        );
+        self.key(
             "upstreams",
             "Servers for all other names; none: those of the host's /etc/resolv.conf.",
             |c| {
                 let servers: Vec<String> = c.dns.upstreams.iter().map(quoted).collect();
                 format!("[{}]", servers.join(", "))
             },
+        );
+        self.key(
+            "order",
+            "Which server is asked first: listed (the first in the list that answers) or fastest.",
+            |c| quoted(c.dns.order.name()),
+        );
+        self.key(
+            "random_case",
+            "Whether letters of questions to the host's servers are sent in random case, which \
+             makes answers harder to forge.",
+            |c| c.dns.random_case.to_string(),
+        );
+        self.key(
+            "in_flight",
+            "Questions of one container that servers are asked at a time.",
+            |c| grouped(c.dns.in_flight),
+        );
+        self.key("cache", "Answers of servers that are kept; 0: none.", |c| {
+            grouped(c.dns.cache)
+        });
+        self.key(
+            "stale",
+            "Time for which a kept answer that has run out is given while no server answers.",
+            |c| time(c.dns.stale),
         );
     }
 

@@ -140,8 +140,45 @@ pub struct Dns {
     pub takeover: bool,
     /// Seconds that clients may keep an answer of ours.
     pub ttl: u32,
+    /// Whether `tasks.<alias>` gives the addresses of all Members.
+    pub tasks: bool,
+    /// Whether other types than addresses are asked outside for names of ours, as Docker does.
+    pub leak: bool,
+    /// Whether unknown names without a dot are asked outside.
+    pub single_labels: bool,
     /// Servers for names that are not ours; empty: those of the host.
     pub upstreams: Vec<IpAddr>,
+    /// Which of them is asked first.
+    pub order: ServerOrder,
+    /// Whether the case of letters in questions to them is chosen at random, which makes answers
+    /// harder to forge.
+    pub random_case: bool,
+    /// Forwarded queries of one container at a time.
+    pub in_flight: u32,
+    /// Answers of others that are kept; 0: none.
+    pub cache: u32,
+    /// Seconds for which an answer that has run out is still given if no server answers.
+    pub stale: u32,
+}
+
+/// Which of several name servers is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerOrder {
+    /// The first that is listed, as by the C library.
+    #[default]
+    Listed,
+    /// The one that has been fastest.
+    Fastest,
+}
+
+impl ServerOrder {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Listed => "listed",
+            Self::Fastest => "fastest",
+        }
+    }
 }
 
 impl Default for Dns {
@@ -149,7 +186,15 @@ impl Default for Dns {
         Self {
             takeover: true,
             ttl: 5,
+            tasks: true,
+            leak: false,
+            single_labels: true,
             upstreams: Vec::new(),
+            order: ServerOrder::Listed,
+            random_case: true,
+            in_flight: 1_024,
+            cache: 10_000,
+            stale: 3_600,
         }
     }
 }

@@ -102,10 +102,23 @@ impl Config {
     }
 
     fn read_dns(&mut self, section: &mut Section<'_>) -> Result<(), ConfigError> {
-        section.read("takeover", &mut self.dns.takeover, values::boolean)?;
-        section.read("ttl", &mut self.dns.ttl, values::seconds(0..=DAY))?;
+        let dns = &mut self.dns;
+        for (key, choice) in [
+            ("takeover", &mut dns.takeover),
+            ("tasks", &mut dns.tasks),
+            ("leak", &mut dns.leak),
+            ("single_labels", &mut dns.single_labels),
+            ("random_case", &mut dns.random_case),
+        ] {
+            section.read(key, choice, values::boolean)?;
+        }
+        section.read("ttl", &mut dns.ttl, values::seconds(0..=DAY))?;
+        section.read("stale", &mut dns.stale, values::seconds(0..=7 * DAY))?;
+        section.read("order", &mut dns.order, values::server_order)?;
+        section.read("in_flight", &mut dns.in_flight, values::number(1..=65_536))?;
+        section.read("cache", &mut dns.cache, values::number(0..=1_000_000))?;
         let vips = self.vips;
-        section.read("upstreams", &mut self.dns.upstreams, |value| {
+        section.read("upstreams", &mut dns.upstreams, |value| {
             let servers = values::servers(value)?;
             let vip = servers.iter().find(|server| vips.contains(**server));
             match vip {

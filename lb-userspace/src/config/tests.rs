@@ -51,6 +51,14 @@ events_per_second = 0
 [dns]
 takeover = false
 ttl = "0s"
+tasks = false
+leak = true
+single_labels = false
+order = "fastest"
+random_case = false
+in_flight = 7
+cache = 0
+stale = "1d"
 upstreams = ["192.0.2.53", "2001:db8::53"]
 [anti_spoofing]
 enabled = false

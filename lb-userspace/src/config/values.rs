@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::error::Wrong;
 use super::section::Value;
-use super::{GroupName, LogFormat, ProviderChoice, Vips};
+use super::{GroupName, LogFormat, ProviderChoice, ServerOrder, Vips};
 use crate::model::EndpointMode;
 
 /// A day in seconds.
@@ -87,6 +87,15 @@ pub(super) fn provider(value: Value<'_>) -> Result<ProviderChoice, Wrong> {
         ProviderChoice::Lab,
     ];
     one_of(value, "a provider", &providers.map(|p| (p.name(), p)))
+}
+
+pub(super) fn server_order(value: Value<'_>) -> Result<ServerOrder, Wrong> {
+    let orders = [ServerOrder::Listed, ServerOrder::Fastest];
+    one_of(
+        value,
+        "an order",
+        &orders.map(|order| (order.name(), order)),
+    )
 }
 
 pub(super) fn log_format(value: Value<'_>) -> Result<LogFormat, Wrong> {

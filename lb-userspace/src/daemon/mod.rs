@@ -242,6 +242,7 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
     };
     let options = dns::Options {
         resolv_conf: resolv_conf(config, folder)?,
+        forwarding: settings::forwarding(&config.dns),
         beat: Box::new(beat),
     };
     Dns::start(options).context("start the DNS server")

@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::report::View;
 use super::shared::Shared;
 use super::visits::{Visit, Visited};
-use super::{identities, round, spaces};
+use super::{identities, round, settings, spaces};
 use crate::config::{Config, Maps};
 use crate::datapath::DatapathError;
 use crate::dns::Records;
@@ -185,8 +185,8 @@ impl Rounds {
     }
 
     fn publish(&self, observed: &Observed, desired: &Desired) {
-        let ttl = self.shared.config.load().dns.ttl;
-        let records = Arc::new(Records::build(observed, &desired.groups, ttl));
+        let rules = settings::rules(&self.shared.config.load().dns);
+        let records = Arc::new(Records::build(observed, &desired.groups, &rules));
         self.shared.dns.publish(Arc::clone(&records));
         self.shared.records.store(records);
     }

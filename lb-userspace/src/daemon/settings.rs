@@ -1,8 +1,10 @@
 //! Where the configuration comes from, and what a change of it means.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::config::{Config, ConfigError, LogFormat, ProviderChoice};
+use crate::config::{Config, ConfigError, Dns, LogFormat, ProviderChoice, ServerOrder};
+use crate::dns::{Forwarding, Rules};
 
 /// What the command line says in place of the file.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +69,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("maps", old.maps != new.maps),
         ("dns.takeover", old.dns.takeover != new.dns.takeover),
         ("dns.upstreams", old.dns.upstreams != new.dns.upstreams),
+        ("dns", forwarding(&old.dns) != forwarding(&new.dns)),
         ("log", old.log != new.log),
     ];
     let changed = sections.into_iter().filter(|(_, changed)| *changed);
@@ -75,9 +78,13 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 
 /// `new` with the sections of `old` that cannot change while the daemon runs.
 pub(super) fn keep_running(old: &Config, new: Config) -> Config {
-    let mut dns = new.dns.clone();
-    dns.takeover = old.dns.takeover;
-    dns.upstreams.clone_from(&old.dns.upstreams);
+    let dns = Dns {
+        ttl: new.dns.ttl,
+        tasks: new.dns.tasks,
+        leak: new.dns.leak,
+        single_labels: new.dns.single_labels,
+        ..old.dns.clone()
+    };
     Config {
         provider: old.provider,
         engine: old.engine.clone(),
@@ -85,6 +92,27 @@ pub(super) fn keep_running(old: &Config, new: Config) -> Config {
         log: old.log.clone(),
         dns,
         ..new
+    }
+}
+
+/// How names of others are asked for.
+pub(super) fn forwarding(dns: &Dns) -> Forwarding {
+    Forwarding {
+        in_flight: dns.in_flight as usize,
+        cache: dns.cache as usize,
+        stale: Duration::from_secs(dns.stale.into()),
+        fastest_first: dns.order == ServerOrder::Fastest,
+        random_case: dns.random_case,
+    }
+}
+
+/// How names of ours are answered.
+pub(super) fn rules(dns: &Dns) -> Rules {
+    Rules {
+        ttl: dns.ttl,
+        tasks: dns.tasks,
+        leak: dns.leak,
+        single_labels: dns.single_labels,
     }
 }
 

@@ -175,6 +175,9 @@ impl Shared {
             },
             answered: counts.answered,
             forwarded: counts.forwarded,
+            cached: counts.cached,
+            stale: counts.stale,
+            kept: self.dns.kept(),
             failed: counts.failed,
         }
     }

@@ -14,7 +14,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::counters::Counters;
@@ -23,7 +22,7 @@ use super::records::{Records, Upstreams};
 use super::reply::{Decision, decide};
 use super::stream::converse;
 use super::takeover::Sockets;
-use super::upstream::{Forwarded, IN_FLIGHT, Upstream};
+use super::upstream::{Forwarded, Places, Upstream};
 use crate::model::Netns;
 
 /// Longest query that is read, in bytes. Real ones are a tenth of that.
@@ -35,9 +34,6 @@ const BURST: usize = 64;
 /// TCP connections that are served at a time; the kernel keeps some more waiting.
 const STREAMS: usize = 32;
 
-/// Queries in flight and waiting to be; more are refused at once.
-const WAITING: usize = 2 * IN_FLIGHT;
-
 /// How long to wait when a connection cannot be accepted, for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) records: ArcSwap<Records>,
-    pub(super) upstream: Upstream,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) counters: Counters,
 }
 
@@ -54,7 +50,7 @@ pub(super) struct Shared {
 pub(super) struct Asker {
     netns: Netns,
     shared: Arc<Shared>,
-    slots: Semaphore,
+    places: Places,
 }
 
 /// What to do about bytes from a client.
@@ -75,10 +71,11 @@ pub(super) struct Stranger {
 
 impl Asker {
     pub(super) fn new(netns: Netns, shared: Arc<Shared>) -> Self {
+        let places = Places::new(shared.upstream.in_flight());
         Self {
             netns,
             shared,
-            slots: Semaphore::new(IN_FLIGHT),
+            places,
         }
     }
 
@@ -102,6 +99,11 @@ impl Asker {
                 Next::Reply(reply)
             }
             Decision::Forward(upstreams) => {
+                let upstream = &self.shared.upstream;
+                if let Some(reply) = upstream.known(&query, upstreams, &self.netns) {
+                    counters.cached.add();
+                    return Next::Reply(reply);
+                }
                 let upstreams = upstreams.clone();
                 Next::Forward(Stranger { query, upstreams })
             }
@@ -112,10 +114,14 @@ impl Asker {
     pub(super) async fn forward(&self, stranger: Stranger) -> Vec<u8> {
         let Stranger { query, upstreams } = stranger;
         let upstream = &self.shared.upstream;
-        let forwarded = upstream.forward(&query, &upstreams, &self.netns, &self.slots);
+        let forwarded = upstream.forward(&query, &upstreams, &self.netns, &self.places);
         match forwarded.await {
             Forwarded::Answered(reply) => {
                 self.shared.counters.forwarded.add();
+                reply
+            }
+            Forwarded::Stale(reply) => {
+                self.shared.counters.stale.add();
                 reply
             }
             Forwarded::Failed(reply) => {
@@ -138,12 +144,14 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
     let tcp = TcpListener::from_std(sockets.tcp)?;
     let mut forwards = FuturesUnordered::new();
     let mut streams = FuturesUnordered::new();
+    // In flight and waiting to be; more are refused at once.
+    let most = 2 * asker.shared.upstream.in_flight();
     loop {
         tokio::select! {
             ready = udp.readable() => {
                 ready?;
                 for (stranger, client) in drain(&udp, &asker) {
-                    if forwards.len() < WAITING {
+                    if forwards.len() < most {
                         let reply = asker.forward(stranger);
                         forwards.push(async move { (reply.await, client) });
                     } else {

@@ -12,6 +12,8 @@ pub(super) struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) answered: Counter,
+    pub(super) cached: Counter,
+    pub(super) stale: Counter,
     pub(super) forwarded: Counter,
     pub(super) failed: Counter,
     pub(super) malformed: Counter,
@@ -22,6 +24,10 @@ pub(super) struct Counters {
 pub struct Counts {
     /// Queries answered from the records.
     pub answered: u64,
+    /// Queries answered with what a name server had answered before.
+    pub cached: u64,
+    /// The same although it had run out, because no name server answered.
+    pub stale: u64,
     /// Queries that a name server answered.
     pub forwarded: u64,
     /// Queries for strangers' names that no name server answered, or that were too many.
@@ -44,6 +50,8 @@ impl Counters {
     pub(super) fn counts(&self) -> Counts {
         Counts {
             answered: self.answered.get(),
+            cached: self.cached.get(),
+            stale: self.stale.get(),
             forwarded: self.forwarded.get(),
             failed: self.failed.get(),
             malformed: self.malformed.get(),

@@ -12,12 +12,15 @@
 //! The sockets are in the containers' namespaces so that takeover works for every kind of network
 //! and needs no address, route or firewall rule there.
 
+mod cache;
 mod container;
 mod counters;
+mod message;
 mod query;
 mod records;
 mod reply;
 mod resolv_conf;
+mod rules;
 mod server;
 mod stream;
 mod takeover;
@@ -25,5 +28,6 @@ mod upstream;
 
 pub use counters::Counts;
 pub use records::{Known, Records, Upstreams, View};
+pub use rules::{Forwarding, Rules};
 pub use server::{Dns, Options};
 pub use takeover::TakeoverError;

@@ -11,7 +11,30 @@ pub(super) const HEADER: usize = 12;
 const SMALLEST_LIMIT: u16 = 512;
 
 /// What we take over UDP, told to clients that speak EDNS.
-const OWN_LIMIT: u16 = 1232;
+pub(super) const OWN_LIMIT: u16 = 1232;
+
+/// Bytes after the name of a question.
+const TYPE_AND_CLASS: usize = 4;
+
+/// The flag that a message was cut, in the third byte of the header.
+pub(super) const TC: u8 = 0x02;
+
+/// A query as it was sent to a name server.
+#[derive(Clone, Debug)]
+pub(super) struct Sent(Vec<u8>);
+
+/// What a name server sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// It cannot or will not answer: SERVFAIL, REFUSED.
+    Refusal,
+    /// A reply with the client's own id and case, whole.
+    Reply {
+        message: Vec<u8>,
+        /// Whether the name came back in the case in which it was sent.
+        echoed: bool,
+    },
+}
 
 /// Which way a query came, and so its reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,20 +118,27 @@ impl Query {
         self.message.version() > 0
     }
 
-    /// The message as it came, under another id.
-    pub(super) fn with_id(&self, id: u16) -> Vec<u8> {
+    /// The message as a name server is sent it: under another id, and with the letters of the name
+    /// in another case where `flip` says so, for each letter in turn.
+    pub(super) fn sent(&self, id: u16, mut flip: impl FnMut() -> bool) -> Sent {
         let mut bytes = self.bytes.clone();
         bytes[..2].copy_from_slice(&id.to_be_bytes());
-        bytes
+        let name = HEADER..self.question_end - TYPE_AND_CLASS;
+        // A label's length is less than 64, and so no letter.
+        for letter in bytes[name].iter_mut().filter(|b| b.is_ascii_alphabetic()) {
+            if flip() {
+                *letter ^= 0x20;
+            }
+        }
+        Sent(bytes)
     }
 
-    /// Judges `message`, which came back for [`Query::with_id`]. `None`: it is no reply to that, who
-    /// knows whose it is. `Some(None)`: the server cannot or will not answer (SERVFAIL, REFUSED).
-    /// Else the reply as the client is to get it: its own id, its own case, no longer than it takes.
-    pub(super) fn accept(&self, id: u16, mut message: Vec<u8>) -> Option<Option<Vec<u8>>> {
+    /// Judges `message`, which came back for `sent`. `None`: it is no reply to that, who knows whose
+    /// it is.
+    pub(super) fn accept(&self, sent: &Sent, mut message: Vec<u8>) -> Option<Came> {
         let header = message.first_chunk::<HEADER>()?;
         let is_reply = header[2] & 0xf8 == 0x80;
-        if !is_reply || header[..2] != id.to_be_bytes() {
+        if !is_reply || header[..2] != sent.0[..2] {
             return None;
         }
         let code = header[3] & 0x0f;
@@ -117,22 +147,45 @@ impl Query {
         let question = question.filter(|question| question.eq_ignore_ascii_case(self.question()));
         let Some(question) = question else {
             // Some servers leave the question out of an error.
-            return failed.then_some(None);
+            return failed.then_some(Came::Refusal);
         };
+        let echoed = *question == sent.0[HEADER..self.question_end];
         question.copy_from_slice(self.question());
         message[..2].copy_from_slice(&self.bytes[..2]);
-        if message.len() > self.limit().into() {
-            message = self.truncated(&message);
-        }
-        Some((!failed).then_some(message))
+        Some(if failed {
+            Came::Refusal
+        } else {
+            Came::Reply { message, echoed }
+        })
     }
 
-    /// Header and question of a reply that is too long, with TC set and all records left out.
-    fn truncated(&self, message: &[u8]) -> Vec<u8> {
-        let mut cut = message[..self.question_end].to_vec();
-        cut[2] |= 0x02;
+    /// `message`, cut to header and question with TC set if it is longer than the client takes.
+    pub(super) fn fit(&self, message: Vec<u8>) -> Vec<u8> {
+        if message.len() <= self.limit().into() {
+            return message;
+        }
+        let mut cut = message;
+        cut.truncate(self.question_end);
+        cut[2] |= TC;
         cut[6..HEADER].fill(0);
         cut
+    }
+
+    /// Id, flags and counts of the message.
+    pub(super) fn header(&self) -> [u8; HEADER] {
+        // `parse` saw to it that they are there.
+        self.bytes.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// Whether the client speaks EDNS, and if so whether it wants signatures (DO).
+    pub(super) fn wants_signatures(&self) -> Option<bool> {
+        let edns = self.message.edns.as_ref();
+        edns.map(|edns| edns.flags().dnssec_ok)
+    }
+
+    /// Where the question ends, in bytes from the beginning of the message.
+    pub(super) fn question_end(&self) -> usize {
+        self.question_end
     }
 
     /// The question section, in the client's case and uncompressed.
@@ -182,6 +235,22 @@ impl Query {
     }
 }
 
+impl Sent {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// `message` with the length in front that TCP needs, RFC 1035 §4.2.2.
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
+    // No message is longer: it was a datagram, came framed itself, or was encoded to a limit.
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let mut framed = Vec::with_capacity(2 + message.len());
+    framed.extend(length.to_be_bytes());
+    framed.extend(&message[..length.into()]);
+    framed
+}
+
 /// A header alone that answers `header` with `code`.
 fn bare(header: &[u8; HEADER], code: ResponseCode) -> Vec<u8> {
     let mut reply = [0; HEADER];
@@ -208,7 +277,7 @@ fn question_end(bytes: &[u8]) -> Option<usize> {
             _ => return None,
         }
     }
-    let end = at + 1 + 4;
+    let end = at + 1 + TYPE_AND_CLASS;
     (end <= bytes.len()).then_some(end)
 }
 

@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::rules::Rules;
 use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState,
     Network, NetworkId, Observed,
@@ -26,8 +27,7 @@ use crate::model::{
 /// All answers at one moment.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// Seconds that clients may keep an answer.
-    ttl: u32,
+    rules: Rules,
     tables: Vec<Table>,
     /// By the cookie of the asker's network namespace.
     askers: HashMap<u64, Asker>,
@@ -83,9 +83,8 @@ struct Bearers<'a> {
 }
 
 impl Records {
-    /// The answers that follow from what is observed and from the Groups made of it. `ttl` is in
-    /// seconds.
-    pub fn build(observed: &Observed, groups: &[Group], ttl: u32) -> Self {
+    /// The answers that follow from what is observed and from the Groups made of it.
+    pub fn build(observed: &Observed, groups: &[Group], rules: &Rules) -> Self {
         let mut attached: BTreeMap<&NetworkId, Vec<(&Container, &Attachment)>> = BTreeMap::new();
         for container in &observed.containers {
             for attachment in &container.attachments {
@@ -100,10 +99,10 @@ impl Records {
         let tables = observed.networks.iter().map(|network| {
             let attached = attached.get(&network.id).map_or(&[][..], Vec::as_slice);
             let groups = grouped.get(&network.id).map_or(&[][..], Vec::as_slice);
-            Table::build(network, attached, groups)
+            Table::build(network, attached, groups, rules)
         });
         Self {
-            ttl,
+            rules: *rules,
             tables: tables.collect(),
             askers: askers(observed),
         }
@@ -160,9 +159,9 @@ impl<'a> View<'a> {
         &self.asker.upstreams
     }
 
-    /// Seconds that clients may keep an answer.
-    pub fn ttl(&self) -> u32 {
-        self.records.ttl
+    /// How answers are given.
+    pub fn rules(&self) -> &'a Rules {
+        &self.records.rules
     }
 
     fn tables(&self) -> impl Iterator<Item = &'a Table> + use<'a> {
@@ -192,7 +191,12 @@ impl Known {
 }
 
 impl Table {
-    fn build(network: &Network, attached: &[(&Container, &Attachment)], groups: &[&Group]) -> Self {
+    fn build(
+        network: &Network,
+        attached: &[(&Container, &Attachment)],
+        groups: &[&Group],
+        rules: &Rules,
+    ) -> Self {
         let mut table = Self {
             network: network.name.clone(),
             ..Self::default()
@@ -208,7 +212,7 @@ impl Table {
             .map(|(word, bearers)| (word, bearers.known));
         table.names.extend(singles);
         // A container or an alias that is really called so comes first.
-        for group in groups {
+        for group in groups.iter().filter(|_| rules.tasks) {
             let word = format!("tasks.{}", group.alias.to_ascii_lowercase());
             let everybody = || known_of_members(group.members.iter());
             table.names.entry(word).or_insert_with(everybody);

@@ -5,7 +5,7 @@
 //! | A, AAAA of a known name | its addresses in random order |
 //! | … known in the other family only | none (NODATA); NXDOMAIN would end musl's search |
 //! | ANY of a known name | the addresses of both families |
-//! | any other type of a known name | none: it is not told to anybody outside |
+//! | any other type of a known name | none: it is not told to anybody outside, unless `leak` says so |
 //! | PTR of a container's or Group's address | its name with its Network's |
 //! | everything else | forwarded |
 
@@ -43,9 +43,16 @@ pub(super) fn decide<'a>(query: &Query, view: Option<View<'a>>) -> Decision<'a> 
         return Decision::Forward(view.upstreams());
     }
     match answers(query, view) {
-        Some(answers) => Decision::Reply(known(query, answers, view.ttl())),
+        Some(answers) => Decision::Reply(known(query, answers, view.rules().ttl)),
+        None if stays_here(query, view) => Decision::Reply(known(query, Vec::new(), 0)),
         None => Decision::Forward(view.upstreams()),
     }
+}
+
+/// Whether an unknown name is answered as if it had no addresses.
+fn stays_here(query: &Query, view: View<'_>) -> bool {
+    let is_address = matches!(query.kind(), RecordType::A | RecordType::AAAA);
+    is_address && !view.rules().single_labels && query.name().num_labels() == 1
 }
 
 /// The records that answer `query`; `None` if the name is not ours.
@@ -63,7 +70,12 @@ fn answers(query: &Query, view: View<'_>) -> Option<Vec<RData>> {
         );
     }
     let known = view.addresses(&text_of(query.name())?)?;
-    Some(match query.kind() {
+    let kind = query.kind();
+    let is_leaked = !matches!(kind, RecordType::A | RecordType::AAAA | RecordType::MX);
+    if is_leaked && view.rules().leak {
+        return None;
+    }
+    Some(match kind {
         RecordType::A => v4_of(known).collect(),
         RecordType::AAAA => v6_of(known).collect(),
         RecordType::ANY => v4_of(known).chain(v6_of(known)).collect(),

@@ -21,6 +21,7 @@ pub(super) struct ResolvConf {
     /// What the file looked like when it was read; `None` before, and while it cannot be read.
     version: Option<Version>,
     servers: Vec<SocketAddr>,
+    edition: u64,
 }
 
 /// A file that is written or replaced differs in one of these.
@@ -37,6 +38,7 @@ impl ResolvConf {
             path,
             version: None,
             servers: Vec::new(),
+            edition: 0,
         }
     }
 
@@ -44,10 +46,17 @@ impl ResolvConf {
     pub(super) fn servers(&mut self) -> &[SocketAddr] {
         let version = fs::metadata(&self.path).ok().as_ref().map(Version::of);
         if version.is_none() || version != self.version {
+            let before = std::mem::take(&mut self.servers);
             self.read();
+            self.edition += u64::from(self.servers != before);
             self.version = version;
         }
         &self.servers
+    }
+
+    /// Another number for each list of servers that [`Self::servers`] has given.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition
     }
 
     fn read(&mut self) {

@@ -20,6 +20,7 @@ use tracing::warn;
 use super::container::{Asker, Shared, serve};
 use super::counters::{Counters, Counts};
 use super::records::Records;
+use super::rules::Forwarding;
 use super::takeover::{Sockets, TakeoverError};
 use super::upstream::Upstream;
 use crate::model::Netns;
@@ -35,6 +36,8 @@ const FILES: u64 = 65_536;
 pub struct Options {
     /// The file with the name servers for strangers' names, `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+    /// How they are asked.
+    pub forwarding: Forwarding,
     /// Called every 200 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
     pub beat: Box<dyn FnMut() + Send>,
 }
@@ -68,6 +71,7 @@ impl Dns {
     pub fn start(options: Options) -> io::Result<Self> {
         let Options {
             resolv_conf,
+            forwarding,
             mut beat,
         } = options;
         // A takeover that comes before the server's own first beat must hold already.
@@ -75,7 +79,7 @@ impl Dns {
         raise_file_limit();
         let shared = Arc::new(Shared {
             records: ArcSwap::default(),
-            upstream: Upstream::new(resolv_conf),
+            upstream: Arc::new(Upstream::new(resolv_conf, forwarding)),
             counters: Counters::default(),
         });
         let runtime = runtime::Builder::new_current_thread()
@@ -149,6 +153,11 @@ impl Dns {
         self.served.lock().keys().copied().collect()
     }
 
+    /// How many answers of other name servers are kept.
+    pub fn kept(&self) -> usize {
+        self.shared.upstream.kept()
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         self.shared.counters.counts()
@@ -196,6 +205,7 @@ impl fmt::Debug for Options {
         let mut options = f.debug_struct("Options");
         options
             .field("resolv_conf", &self.resolv_conf)
+            .field("forwarding", &self.forwarding)
             .finish_non_exhaustive()
     }
 }

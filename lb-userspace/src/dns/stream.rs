@@ -11,8 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::container::{Asker, LONGEST_QUERY, Next};
-use super::query::Transport;
-use super::upstream::framed;
+use super::query::{Transport, framed};
 
 /// How long a connection may be silent, in either direction.
 const IDLE: Duration = Duration::from_secs(10);

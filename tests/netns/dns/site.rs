@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use lb_userspace::dns::{Dns, Options, Records};
+use lb_userspace::dns::{Dns, Forwarding, Options, Records, Rules};
 use lb_userspace::model::{Netns, Observed};
 use lb_userspace::netns::Namespace;
 use serde_json::json;
@@ -161,6 +161,7 @@ impl Served {
         let beating = Arc::clone(&is_beating);
         let dns = Dns::start(Options {
             resolv_conf: site.folder().join("no-name-servers"),
+            forwarding: Forwarding::default(),
             beat: Box::new(move || {
                 if beating.load(Ordering::Relaxed) {
                     beat();
@@ -169,7 +170,11 @@ impl Served {
         });
         let dns = dns.unwrap();
         let netns = site.netns();
-        dns.publish(Arc::new(Records::build(&observed(&netns), &[], 5)));
+        dns.publish(Arc::new(Records::build(
+            &observed(&netns),
+            &[],
+            &Rules::default(),
+        )));
         let resolver = dns.take_over(&netns).unwrap();
         hooks.lead(netns.cookie, resolver);
         Self {

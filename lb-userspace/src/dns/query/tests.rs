@@ -151,53 +151,87 @@ fn reply_to(asked: &[u8], code: u8) -> Vec<u8> {
 fn a_name_servers_reply_gets_the_clients_id_and_case() {
     let bytes = raw("Example.com", 1, 0, &[]);
     let query = Query::parse(&bytes, Transport::Udp).expect("well-formed");
-    let reply = reply_to(&query.with_id(7).to_ascii_lowercase(), 3);
+    let sent = sent(&query);
+    let reply = reply_to(&sent.bytes().to_ascii_lowercase(), 3);
 
-    let accepted = query.accept(7, reply);
+    let accepted = query.accept(&sent, reply);
 
-    assert_eq!(accepted, Some(Some(reply_to(&bytes, 3))));
+    let expected = Came::Reply {
+        message: reply_to(&bytes, 3),
+        echoed: false,
+    };
+    assert_eq!(accepted, Some(expected));
+}
+
+#[test]
+fn a_name_is_sent_in_another_case_and_nothing_else_of_it_changes() {
+    let bytes = raw("ExamPle.com", 1, 0, &[]);
+    let query = Query::parse(&bytes, Transport::Udp).expect("well-formed");
+    let mut turn = 0;
+
+    let sent = query.sent(0xabcd, || {
+        turn += 1;
+        turn % 2 == 0
+    });
+
+    assert_eq!(sent.bytes(), raw("EXaMPLe.CoM", 1, 0, &[]));
+    let came = query.accept(&sent, reply_to(sent.bytes(), 0));
+    assert!(matches!(came, Some(Came::Reply { echoed: true, .. })));
 }
 
 #[test]
 fn what_does_not_match_the_query_is_not_its_reply() {
     let query = Query::parse(&raw("example.com", 1, 0, &[]), Transport::Udp).expect("well-formed");
-    let asked = query.with_id(7);
-    let other_type = reply_to(&raw("example.com", 28, 0, &[]), 0);
+    let sent = sent(&query);
+    let asked = sent.bytes().to_vec();
+    let mut other_id = reply_to(&asked, 0);
+    other_id[1] ^= 1;
+    let mut other_type = reply_to(&raw("example.com", 28, 0, &[]), 0);
+    other_type[..2].copy_from_slice(&asked[..2]);
 
-    assert_eq!(query.accept(8, reply_to(&asked, 0)), None, "another id");
-    assert_eq!(query.accept(7, asked.clone()), None, "a query");
-    assert_eq!(query.accept(0xabcd, other_type), None, "another type");
-    assert_eq!(query.accept(7, reply_to(&asked[..20], 0)), None, "cut off");
-    assert_eq!(query.accept(7, Vec::new()), None, "nothing");
+    assert_eq!(query.accept(&sent, other_id), None, "another id");
+    assert_eq!(query.accept(&sent, asked.clone()), None, "a query");
+    assert_eq!(query.accept(&sent, other_type), None, "another type");
+    assert_eq!(
+        query.accept(&sent, reply_to(&asked[..20], 0)),
+        None,
+        "cut off"
+    );
+    assert_eq!(query.accept(&sent, Vec::new()), None, "nothing");
 }
 
 #[test]
 fn servers_that_cannot_or_will_not_answer_are_told_apart() {
     let query = Query::parse(&raw("example.com", 1, 0, &[]), Transport::Udp).expect("well-formed");
-    let asked = query.with_id(7);
+    let sent = sent(&query);
+    let asked = sent.bytes();
 
-    assert_eq!(query.accept(7, reply_to(&asked, 2)), Some(None));
-    assert_eq!(query.accept(7, reply_to(&asked, 5)), Some(None));
-    assert_eq!(
-        query.accept(7, reply_to(&asked[..HEADER], 5)),
-        Some(None),
-        "without question"
-    );
+    for message in [
+        reply_to(asked, 2),
+        reply_to(asked, 5),
+        reply_to(&asked[..HEADER], 5),
+    ] {
+        assert_eq!(query.accept(&sent, message), Some(Came::Refusal));
+    }
 }
 
 #[test]
 fn a_name_servers_reply_that_is_too_long_is_cut_to_the_question() {
     let bytes = raw("example.com", 1, 0, &[]);
     let query = Query::parse(&bytes, Transport::Udp).expect("well-formed");
-    let mut long = reply_to(&query.with_id(7), 0);
+    let mut long = reply_to(&bytes, 0);
     long[7] = 40;
     long.resize(513, 0);
 
-    let accepted = query.accept(7, long).flatten().expect("a reply");
+    let accepted = query.fit(long);
 
     assert_eq!(accepted.len(), bytes.len());
     assert_eq!(accepted[2] & 0x02, 0x02, "TC");
     assert_eq!(accepted[4..HEADER], [0, 1, 0, 0, 0, 0, 0, 0]);
+}
+
+fn sent(query: &Query) -> Sent {
+    query.sent(7, || false)
 }
 
 mod any_bytes {
@@ -215,7 +249,8 @@ mod any_bytes {
             bytes in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             let query = Query::parse(&raw("web", 1, 0, &[]), Transport::Udp);
-            let _ = query.expect("well-formed").accept(7, bytes);
+            let query = query.expect("well-formed");
+            let _ = query.accept(&sent(&query), bytes);
         }
 
         #[test]

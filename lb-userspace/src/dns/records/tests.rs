@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use lb_common::Zone;
 
 use super::*;
+use crate::dns::Rules;
 use crate::model::{Netns, Policy, RunState};
 
 const FRONT: &str = "front";
@@ -107,7 +108,7 @@ fn a_container_is_known_by_name_short_id_and_hostname_in_any_case() {
     let web = container("Web", 1, &[FRONT]);
     let short = web.id.short().to_string();
 
-    let records = Records::build(&observed(vec![web]), &[], 5);
+    let records = Records::build(&observed(vec![web]), &[], &Rules::default());
 
     let expected = Some(vec![Ipv4Addr::new(10, 0, 0, 1)]);
     for name in ["web", "WEB", "host-web", &short, &short.to_uppercase()] {
@@ -119,7 +120,11 @@ fn a_container_is_known_by_name_short_id_and_hostname_in_any_case() {
 
 #[test]
 fn a_name_may_carry_its_networks_exact_name() {
-    let records = Records::build(&observed(vec![container("web", 1, &[FRONT])]), &[], 5);
+    let records = Records::build(
+        &observed(vec![container("web", 1, &[FRONT])]),
+        &[],
+        &Rules::default(),
+    );
 
     assert!(v4_of(&records, 1, "WEB.front").is_some());
     assert_eq!(v4_of(&records, 1, "web.Front"), None);
@@ -135,7 +140,7 @@ fn dots_are_split_everywhere_and_the_longest_name_wins() {
     dotted.networks.push(network("c.d"));
     dotted.containers.push(container("a", 2, &["b.front"]));
 
-    let records = Records::build(&dotted, &[], 5);
+    let records = Records::build(&dotted, &[], &Rules::default());
 
     let own = Some(vec![Ipv4Addr::new(10, 0, 0, 1)]);
     let second = Some(vec![Ipv4Addr::new(10, 0, 0, 2)]);
@@ -159,7 +164,7 @@ fn only_the_askers_own_networks_answer() {
         container("db", 2, &[BACK]),
     ]);
 
-    let records = Records::build(&all, &[], 5);
+    let records = Records::build(&all, &[], &Rules::default());
 
     assert_eq!(v4_of(&records, 1, "db"), None);
     assert_eq!(v4_of(&records, 1, "db.back"), None);
@@ -179,7 +184,11 @@ fn the_first_network_that_knows_a_name_answers_alone() {
         group(BACK, "web", EndpointMode::Dnsrr, &[&right]),
     ];
 
-    let records = Records::build(&observed(vec![asker, left, right]), &groups, 5);
+    let records = Records::build(
+        &observed(vec![asker, left, right]),
+        &groups,
+        &Rules::default(),
+    );
 
     assert_eq!(
         v4_of(&records, 1, "web"),
@@ -199,7 +208,7 @@ fn the_first_network_answers_even_if_only_another_has_the_family() {
     on_both.containers[1].hostname = "web".to_string();
     on_both.containers[2].hostname = "web".to_string();
 
-    let records = Records::build(&on_both, &[], 5);
+    let records = Records::build(&on_both, &[], &Rules::default());
 
     let view = records.view(1).expect("the asker is known");
     assert_eq!(view.addresses("web").map(|known| known.v6.len()), Some(0));
@@ -215,7 +224,7 @@ fn a_hostname_that_several_containers_have_gives_all_of_them() {
         .iter_mut()
         .for_each(|container| container.hostname = "twin".to_string());
 
-    let records = Records::build(&all, &[], 5);
+    let records = Records::build(&all, &[], &Rules::default());
 
     let both = vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
     assert_eq!(v4_of(&records, 1, "twin"), Some(both));
@@ -227,7 +236,7 @@ fn an_alias_is_its_vip_and_tasks_are_all_members() {
     let mut web = group(FRONT, "web", EndpointMode::Vip, &[&a, &b]);
     web.members[1].state = MemberState::Draining;
 
-    let records = Records::build(&observed(vec![a, b]), &[web], 5);
+    let records = Records::build(&observed(vec![a, b]), &[web], &Rules::default());
 
     let both = vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
     assert_eq!(v4_of(&records, 1, "Web"), Some(vec![VIP4]));
@@ -245,7 +254,7 @@ fn dnsrr_gives_the_members_that_take_new_connections() {
     let mut leaving = group(FRONT, "leaving", EndpointMode::Dnsrr, &[&a]);
     leaving.members[0].state = MemberState::Draining;
 
-    let records = Records::build(&observed(vec![a, b]), &[web, leaving], 5);
+    let records = Records::build(&observed(vec![a, b]), &[web, leaving], &Rules::default());
 
     assert_eq!(
         v4_of(&records, 1, "web"),
@@ -263,7 +272,7 @@ fn a_group_that_got_no_vip_is_answered_with_its_members() {
     let mut web = group(FRONT, "web", EndpointMode::Vip, &[&a]);
     (web.vip_v4, web.vip_v6) = (None, None);
 
-    let records = Records::build(&observed(vec![a]), &[web], 5);
+    let records = Records::build(&observed(vec![a]), &[web], &Rules::default());
 
     assert_eq!(
         v4_of(&records, 1, "web"),
@@ -279,7 +288,7 @@ fn a_members_own_name_that_is_the_groups_alias_gives_the_vip() {
     );
     let groups = [group(FRONT, "web", EndpointMode::Vip, &[&web, &other])];
 
-    let records = Records::build(&observed(vec![web, other]), &groups, 5);
+    let records = Records::build(&observed(vec![web, other]), &groups, &Rules::default());
 
     assert_eq!(v4_of(&records, 2, "web"), Some(vec![VIP4]));
 }
@@ -292,7 +301,7 @@ fn an_alias_that_a_stranger_is_called_gives_everybody_and_no_vip() {
     );
     let groups = [group(FRONT, "web", EndpointMode::Vip, &[&other])];
 
-    let records = Records::build(&observed(vec![web, other]), &groups, 5);
+    let records = Records::build(&observed(vec![web, other]), &groups, &Rules::default());
 
     let everybody = vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 1)];
     assert_eq!(v4_of(&records, 2, "web"), Some(everybody));
@@ -310,7 +319,7 @@ fn a_container_called_like_tasks_of_an_alias_comes_first() {
     );
     let groups = [group(FRONT, "web", EndpointMode::Vip, &[&other])];
 
-    let records = Records::build(&observed(vec![odd, other]), &groups, 5);
+    let records = Records::build(&observed(vec![odd, other]), &groups, &Rules::default());
 
     assert_eq!(
         v4_of(&records, 2, "tasks.web"),
@@ -323,7 +332,7 @@ fn an_address_has_its_containers_or_its_groups_full_name() {
     let (a, b) = (container("a", 1, &[FRONT]), container("b", 2, &[BACK]));
     let groups = [group(FRONT, "web", EndpointMode::Vip, &[&a])];
 
-    let records = Records::build(&observed(vec![a, b]), &groups, 5);
+    let records = Records::build(&observed(vec![a, b]), &groups, &Rules::default());
 
     let view = records.view(1).expect("the asker is known");
     let owner = |address: IpAddr| view.owner(address);
@@ -360,7 +369,7 @@ fn strangers_names_go_to_own_servers_or_the_hosts_or_nowhere() {
     all.containers[2].dns_servers = vec![server];
     all.containers[4].elsewhere = Elsewhere::WayOut;
 
-    let records = Records::build(&all, &[], 5);
+    let records = Records::build(&all, &[], &Rules::default());
 
     let upstreams = |cookie| records.view(cookie).map(|view| view.upstreams().clone());
     assert_eq!(upstreams(1), Some(Upstreams::Host));
@@ -368,4 +377,19 @@ fn strangers_names_go_to_own_servers_or_the_hosts_or_nowhere() {
     assert_eq!(upstreams(3), Some(Upstreams::Own(vec![server])));
     assert_eq!(upstreams(4), Some(Upstreams::Host));
     assert_eq!(upstreams(5), Some(Upstreams::Host));
+}
+
+#[test]
+fn tasks_are_no_names_if_the_operator_says_so() {
+    let a = container("a", 1, &[FRONT]);
+    let web = group(FRONT, "web", EndpointMode::Vip, &[&a]);
+    let rules = Rules {
+        tasks: false,
+        ..Rules::default()
+    };
+
+    let records = Records::build(&observed(vec![a]), &[web], &rules);
+
+    assert_eq!(v4_of(&records, 1, "web"), Some(vec![VIP4]));
+    assert_eq!(v4_of(&records, 1, "tasks.web"), None);
 }

@@ -5,6 +5,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode};
 use super::super::Records;
 use super::super::query::Transport;
 use super::*;
+use crate::dns::Rules;
 use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState, Netns,
     Network, NetworkId, Observed, Policy, RunState,
@@ -14,6 +15,10 @@ const COOKIE: u64 = 7;
 
 /// `web` with both families, and the alias `many` of `members` Members, IPv4 only, in dnsrr mode.
 fn records(members: u8) -> Records {
+    records_under(&Rules::default(), members)
+}
+
+fn records_under(rules: &Rules, members: u8) -> Records {
     let network = NetworkId("front".to_string());
     let attachment = Attachment {
         network: network.clone(),
@@ -75,7 +80,7 @@ fn records(members: u8) -> Records {
         containers: vec![web],
         notices: Vec::new(),
     };
-    Records::build(&observed, &[many], 5)
+    Records::build(&observed, &[many], rules)
 }
 
 fn ask(name: &str, kind: RecordType, edns: Option<Edns>, transport: Transport) -> Query {
@@ -277,4 +282,36 @@ fn an_unknown_version_of_edns_is_named_as_the_error() {
     // BADVERS; the decoder takes it for BADSIG, which has the same number.
     assert_eq!(u16::from(reply.response_code), 16);
     assert_eq!(reply.answers.len(), 0);
+}
+
+#[test]
+fn questions_about_our_names_are_told_outside_only_if_the_operator_says_so() {
+    let rules = Rules {
+        leak: true,
+        ..Rules::default()
+    };
+    let records = records_under(&rules, 0);
+    let is_ours = |kind| answer(&records, &udp("web.", kind)).is_some();
+
+    assert!(!is_ours(RecordType::TXT) && !is_ours(RecordType::HTTPS));
+    assert!(is_ours(RecordType::A) && is_ours(RecordType::AAAA));
+    assert!(is_ours(RecordType::MX), "so that mailers use the address");
+}
+
+#[test]
+fn unknown_names_without_a_dot_stay_here_if_the_operator_says_so() {
+    let rules = Rules {
+        single_labels: false,
+        ..Rules::default()
+    };
+    let records = records_under(&rules, 0);
+
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let reply = answer(&records, &udp("wpad.", kind)).expect("not forwarded");
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert_eq!(reply.answers, []);
+    }
+    for query in [udp("wpad.", RecordType::MX), udp("a.b.", RecordType::A)] {
+        assert_eq!(answer(&records, &query), None);
+    }
 }

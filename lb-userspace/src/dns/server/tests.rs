@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::*;
+use crate::dns::Rules;
 use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, Network, NetworkId, Observed, RunState,
 };
@@ -74,6 +75,7 @@ fn start() -> (Dns, Arc<AtomicU32>) {
     let counted = Arc::clone(&beats);
     let dns = Dns::start(Options {
         resolv_conf: "/nonexistent".into(),
+        forwarding: Forwarding::default(),
         beat: Box::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         }),
@@ -116,7 +118,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
         containers: vec![web],
         notices: vec![],
     };
-    Arc::new(Records::build(&observed, &[], 5))
+    Arc::new(Records::build(&observed, &[], &Rules::default()))
 }
 
 /// A query for the A records of `name`.
