@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Addr, EndpointId, FlowKey, Port, map_types};
+use crate::{Addr, EndpointId, FlowKey, Port, Zone, map_types};
 
 /// Where packets of one direction of a Connection go, and as what.
 ///
@@ -19,13 +19,14 @@ pub struct Connection {
     pub source_port: Port,
     /// Destination port that the packet leaves with; for an ICMP echo reply its identifier.
     pub destination_port: Port,
-    /// Endpoint that the packet is delivered to.
+    /// Endpoint that the packet is delivered to; 0: the outside, where the host's routes lead.
     pub target: EndpointId,
     /// The target's generation when this entry was written. Another one: the target is gone.
     pub generation: u32,
-    /// The Backend of this Connection, the same in both entries.
+    /// The Backend of this Connection, the same in both entries; 0: a host outside.
     pub backend: EndpointId,
-    /// Number of the Frontend ([`crate::Frontend::id`]), the same in both entries.
+    /// Number of the Frontend ([`crate::Frontend::id`]), the same in both entries; 0: none, a container
+    /// talks to the outside or is talked to at its own address.
     pub frontend: u32,
     /// Seconds without a packet in either direction after which the Connection is forgotten.
     pub timeout: u32,
@@ -34,11 +35,13 @@ pub struct Connection {
     pub last_seen: u64,
     /// When the Connection began, in nanoseconds since boot.
     pub created: u64,
-    /// The Endpoint that opened the Connection, the same in both entries. Another one under the same
-    /// address is another client.
+    /// The Endpoint that opened the Connection, the same in both entries; 0: a host outside. Another
+    /// one under the same address is another client.
     pub client: EndpointId,
     /// A set of [`ConnectionFlags`].
-    pub flags: u32,
+    pub flags: u16,
+    /// Zone of the other entry's key: where the packets of the other direction come in.
+    pub other_zone: Zone,
 }
 
 /// Bits of [`Connection::flags`].
@@ -47,28 +50,28 @@ pub struct ConnectionFlags;
 
 impl ConnectionFlags {
     /// This entry is for packets of the client; without it, for those of the Backend.
-    pub const FORWARD: u32 = 1;
+    pub const FORWARD: u16 = 1;
     /// The Backend has answered.
-    pub const REPLIED: u32 = 1 << 1;
+    pub const REPLIED: u16 = 1 << 1;
     /// The client has sent a FIN.
-    pub const FIN_CLIENT: u32 = 1 << 2;
+    pub const FIN_CLIENT: u16 = 1 << 2;
     /// The Backend has sent a FIN.
-    pub const FIN_BACKEND: u32 = 1 << 3;
+    pub const FIN_BACKEND: u16 = 1 << 3;
     /// Either side has sent a RST.
-    pub const RESET: u32 = 1 << 4;
+    pub const RESET: u16 = 1 << 4;
     /// Client and Backend are the same Endpoint.
-    pub const HAIRPIN: u32 = 1 << 5;
+    pub const HAIRPIN: u16 = 1 << 5;
     /// The Connection is in `connections`, no longer in `half_open`.
-    pub const ESTABLISHED: u32 = 1 << 6;
+    pub const ESTABLISHED: u16 = 1 << 6;
 
     /// Both FINs: nothing more is expected.
-    pub const FINISHED: u32 = Self::FIN_CLIENT | Self::FIN_BACKEND;
+    pub const FINISHED: u16 = Self::FIN_CLIENT | Self::FIN_BACKEND;
 }
 
 impl Connection {
     /// Whether `flag` (one or several bits) is wholly set.
     #[inline(always)]
-    pub const fn has(&self, flag: u32) -> bool {
+    pub const fn has(&self, flag: u16) -> bool {
         self.flags & flag == flag
     }
 
@@ -92,7 +95,7 @@ impl Connection {
             destination: self.source,
             source_port: self.destination_port,
             destination_port: self.source_port,
-            zone: key.zone,
+            zone: self.other_zone,
             protocol: key.protocol,
             _pad: 0,
         }

@@ -7,6 +7,9 @@ use bytemuck::{Pod, Zeroable};
 use crate::{Addr, EndpointId, Port, Zone, map_types};
 
 /// Key of the `frontends` map. A VIP answers on every port and protocol: both are 0 there.
+///
+/// Published ports are in zone 0, under an address of the host's or a [`FrontendKey::wildcard`], and
+/// under the first port of their cell ([`crate::Cells`]); SCTP has no cells and is under its very port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct FrontendKey {
@@ -32,6 +35,28 @@ impl FrontendKey {
             _pad: [0; 3],
         }
     }
+
+    /// The key of published ports. `cell` is the first port of their cell.
+    #[inline(always)]
+    pub const fn published(address: Addr, cell: Port, protocol: u8) -> Self {
+        Self {
+            address,
+            port: cell,
+            zone: 0,
+            protocol,
+            _pad: [0; 3],
+        }
+    }
+
+    /// The address that stands for every one of the host's own of a family: `0.0.0.0` or `::`.
+    #[inline(always)]
+    pub const fn wildcard(is_v4: bool) -> Addr {
+        if is_v4 {
+            Addr::from_v4_word(0)
+        } else {
+            Addr::NONE
+        }
+    }
 }
 
 /// Value of the `frontends` map. Replacing it is the one step that publishes a new table.
@@ -49,7 +74,12 @@ pub struct Frontend {
     /// An [`Algorithm`].
     pub algorithm: u8,
     /// Always zero.
-    pub _pad: [u8; 7],
+    pub _pad: u8,
+    /// The port that the slots' ports answer: a port n above it goes to the Backend's port n above the
+    /// slot's. [`Port::NONE`]: all ports go to the slot's.
+    pub origin: Port,
+    /// The list of clients that are served or not ([`crate::SourceKey::list`]); 0: all are.
+    pub sources: u32,
 }
 
 /// Value of the `slots` array: one Backend in a Frontend's table.

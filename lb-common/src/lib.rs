@@ -21,9 +21,13 @@ mod fragment;
 mod frontend;
 mod limits;
 pub mod maps;
+mod network;
+mod ports;
 mod reason;
 mod resolver;
 mod settings;
+mod socket;
+mod source;
 mod veth;
 
 pub use addr::{Addr, Mac, Port};
@@ -36,14 +40,18 @@ pub use flow::{FlowKey, Zone};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Algorithm, Frontend, FrontendKey, Slot};
 pub use limits::{Bucket, Limit};
+pub use network::{Interface, InterfaceFlags, Local, Network, NetworkFlags, Subnet, SubnetKey};
+pub use ports::{Cells, Link, OpenPort};
 pub use reason::Reason;
 pub use resolver::Resolver;
-pub use settings::{Settings, Timeouts};
+pub use settings::{Mode, Settings, Timeouts};
+pub use socket::{SocketKey, SocketReverse};
+pub use source::{Source, SourceAction, SourceKey};
 pub use veth::{Veth, VethFlags};
 
 /// The layout version of everything that is pinned: part of the pin folder's name, raised whenever a
 /// map's key, value or meaning changes, so that programs never meet maps of another layout.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The MAC address that answers for every VIP: locally administered, "veer" in ASCII.
 pub const VIP_MAC: Mac = Mac::new([0x02, 0x76, 0x65, 0x65, 0x72, 0x00]);

@@ -6,6 +6,16 @@
 //! | `VETHS` | hash | interface index | [`crate::Veth`] |
 //! | `ENDPOINTS` | array, mmap | Endpoint id | [`crate::Endpoint`] |
 //! | `FRONTENDS` | hash | [`crate::FrontendKey`] | [`crate::Frontend`] |
+//! | `PORTS` | array, mmap | [`crate::Cells::index`] | [`crate::Cells`] |
+//! | `SOURCES` | longest-prefix match | [`crate::SourceKey`] | [`crate::Source`] |
+//! | `RULE_COUNTERS` | per-CPU array | [`crate::Source::rule`] | u64: Connections judged by it |
+//! | `LOCALS` | hash | [`crate::Addr`] | [`crate::Local`] |
+//! | `INTERFACES` | hash | interface index | [`crate::Interface`] |
+//! | `NETWORKS` | array | zone | [`crate::Network`] |
+//! | `SUBNETS` | longest-prefix match | [`crate::SubnetKey`] | [`crate::Subnet`] |
+//! | `OPEN_PORTS` | hash | [`crate::OpenPort`] | u32: 0 |
+//! | `LINKS` | hash | [`crate::Link`] | u32: 0 |
+//! | `SOCKET_REVERSE` | LRU hash | [`crate::SocketKey`] | [`crate::SocketReverse`] |
 //! | `SLOTS` | array, mmap | index | [`crate::Slot`] |
 //! | `TURNS` | array, mmap | Frontend id | u64: Connections opened in turn so far |
 //! | `LOADS` | array, mmap | Endpoint id | u64: established Connections as a Backend |
@@ -41,3 +51,23 @@ pub const FRAGMENTS: u32 = 1 << 13;
 pub const EVENTS: u32 = 1 << 18;
 /// Containers whose DNS is taken over.
 pub const RESOLVERS: u32 = 16_384;
+/// Elements of [`crate::Cells`]: every port of TCP and UDP.
+pub const PORTS: u32 = 2 * 65_536 / crate::Cells::WIDTH;
+/// Rules of all lists of clients together.
+pub const SOURCES: u32 = 65_536;
+/// Counters of rules.
+pub const RULES: u32 = 4_096;
+/// Addresses of the host's own.
+pub const LOCALS: u32 = 16_384;
+/// Interfaces of the host that are no container's.
+pub const INTERFACES: u32 = 4_096;
+/// Networks, and zones.
+pub const NETWORKS: u32 = 4_096;
+/// Subnets of all Networks.
+pub const SUBNETS: u32 = 16_384;
+/// Ports of containers that are reached at their own addresses.
+pub const OPEN_PORTS: u32 = 65_536;
+/// Ports that links open.
+pub const LINKS: u32 = 16_384;
+/// Sockets of host processes that talk to Backends.
+pub const SOCKET_REVERSE: u32 = 65_536;

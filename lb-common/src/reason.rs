@@ -94,6 +94,34 @@ reasons! {
     RateLimited = "rate-limited", true;
     /// The kernel refused to rewrite the packet.
     RewriteFailed = "rewrite-failed", true;
+    /// To or from the host itself: left to its stack.
+    Host = "host", false;
+    /// Sent to the outside for a container.
+    Outbound = "outbound", false;
+    /// Routed into a Network that allows it.
+    Routed = "routed", false;
+    /// The Frontend does not serve this client.
+    SourceDenied = "source-denied", true;
+    /// The Network's containers do not reach each other.
+    IccDisabled = "icc-disabled", true;
+    /// To a container of another Network.
+    Isolated = "isolated", true;
+    /// Out of an internal Network.
+    InternalNetwork = "internal-network", true;
+    /// To a loopback address, from elsewhere.
+    LoopbackOutside = "loopback-outside", true;
+    /// From outside to a container's own address.
+    DirectRouting = "direct-routing", true;
+    /// From a container that is not programmed yet, to somewhere beyond its Network.
+    NotProgrammed = "not-programmed", true;
+    /// About to leave the host with a container's address as its source.
+    NotMasqueraded = "not-masqueraded", true;
+    /// The interface that leads there has no address to masquerade with.
+    NoSourceAddress = "no-source-address", true;
+    /// The host has no route there.
+    NoRoute = "no-route", true;
+    /// Larger than the way out takes: the sender is told what does.
+    TooBigSent = "too-big-sent", true;
     /// An event that found no room in the ring buffer.
     EventLost = "event-lost", false;
 }

@@ -21,8 +21,26 @@ pub struct Settings {
     pub refusals: u32,
     /// Events per second and CPU.
     pub events: u32,
+    /// First port (in host order) of those that masqueraded packets leave from; 0: none.
+    pub masquerade_first: u16,
+    /// The last one.
+    pub masquerade_last: u16,
+    /// A set of [`Mode`].
+    pub mode: u32,
     /// Always zero.
     pub _pad: u32,
+    /// Cookie of the network namespace that veer serves: whose processes reach published ports by
+    /// their sockets. 0: none.
+    pub host_netns: u64,
+}
+
+/// Bits of [`Settings::mode`].
+#[derive(Debug)]
+pub struct Mode;
+
+impl Mode {
+    /// Docker's own rules guard and isolate the Networks: veer does not.
+    pub const BESIDE: u32 = 1;
 }
 
 /// Seconds without a packet after which a Connection is forgotten.
@@ -59,6 +77,18 @@ impl Default for Timeouts {
 }
 
 impl Settings {
+    /// Whether every bit of `mode` is set.
+    #[inline(always)]
+    pub const fn has(&self, mode: u32) -> bool {
+        self.mode & mode == mode
+    }
+
+    /// Whether masqueraded packets leave from `port` (in host order).
+    #[inline(always)]
+    pub const fn is_masquerade(&self, port: u16) -> bool {
+        self.masquerade_first != 0 && self.masquerade_first <= port && port <= self.masquerade_last
+    }
+
     /// Whether `address` is in a VIP range.
     #[inline(always)]
     pub const fn is_vip(&self, address: &Addr) -> bool {
@@ -67,4 +97,4 @@ impl Settings {
     }
 }
 
-map_types!(Settings: 104, Timeouts: 28);
+map_types!(Settings: 120, Timeouts: 28);

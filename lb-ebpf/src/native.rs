@@ -1,14 +1,15 @@
 //! Frames and tables in memory: the datapath outside the kernel, for tests and `veer explain`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use bytemuck::Pod;
 use lb_common::{
-    Affinity, AffinityKey, BackendCounters, Bucket, Connection, Endpoint, EndpointId, Event,
-    FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Limit, Reason,
-    Settings, Slot, Veth,
+    Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
+    Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
+    Limit, Link, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet, SubnetKey,
+    Veth, Zone,
 };
 
 use crate::checksum::Delta;
@@ -96,6 +97,15 @@ pub struct Memory {
     pub endpoints: HashMap<EndpointId, Endpoint>,
     pub frontends: HashMap<FrontendKey, Frontend>,
     pub slots: HashMap<u32, Slot>,
+    pub ports: HashMap<u32, Cells>,
+    pub sources: HashMap<SourceKey, Source>,
+    pub rule_counters: RefCell<HashMap<u16, u64>>,
+    pub locals: HashSet<Addr>,
+    pub interfaces: HashMap<u32, Interface>,
+    pub networks: HashMap<Zone, Network>,
+    pub subnets: HashMap<SubnetKey, Subnet>,
+    pub open_ports: HashSet<OpenPort>,
+    pub links: HashSet<Link>,
     pub connections: RefCell<HashMap<FlowKey, Connection>>,
     pub half_open: RefCell<HashMap<FlowKey, Connection>>,
     /// Most entries in `connections`; `None`: no limit.
@@ -154,6 +164,57 @@ impl Tables for Memory {
 
     fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
         self.frontends.get(key).copied()
+    }
+
+    fn cell(&self, protocol: u8, port: u16) -> u16 {
+        let cells = Cells::index(protocol, port).and_then(|index| self.ports.get(&index));
+        cells.map_or(0, |cells| cells.get(port))
+    }
+
+    fn source(&self, key: &SourceKey) -> Option<Source> {
+        let of_list = self
+            .sources
+            .iter()
+            .filter(|(rule, _)| rule.list == key.list);
+        let matching = of_list.filter(|(rule, _)| {
+            let mask = Addr::mask((rule.prefix_length - 32) as u8);
+            key.address.matches(&rule.address, &mask)
+        });
+        let longest = matching.max_by_key(|(rule, _)| rule.prefix_length);
+        longest.map(|(_, source)| *source)
+    }
+
+    fn count_rule(&self, rule: u16) {
+        change(&self.rule_counters, rule, |count| *count += 1);
+    }
+
+    fn is_local(&self, address: &Addr) -> bool {
+        self.locals.contains(address)
+    }
+
+    fn interface(&self, ifindex: u32) -> Option<&Interface> {
+        self.interfaces.get(&ifindex)
+    }
+
+    fn network(&self, zone: Zone) -> Option<&Network> {
+        self.networks.get(&zone)
+    }
+
+    fn subnet(&self, address: &Addr) -> Option<Zone> {
+        let matching = self.subnets.iter().filter(|(subnet, _)| {
+            let mask = Addr::mask(subnet.prefix_length as u8);
+            address.matches(&subnet.address, &mask)
+        });
+        let longest = matching.max_by_key(|(subnet, _)| subnet.prefix_length);
+        longest.map(|(_, subnet)| subnet.zone)
+    }
+
+    fn is_open(&self, port: &OpenPort) -> bool {
+        self.open_ports.contains(port)
+    }
+
+    fn is_linked(&self, link: &Link) -> bool {
+        self.links.contains(link)
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {

@@ -120,6 +120,7 @@ fn set_forward(
         created: work.now,
         client: veth.endpoint,
         flags: Flags::FORWARD | if is_hairpin { Flags::HAIRPIN } else { 0 },
+        other_zone: endpoint.zone,
     };
     if work.this.destination == Addr::NONE {
         Err(Reason::NoBackend)
@@ -140,6 +141,7 @@ pub fn set_reply(veth: &Veth, work: &mut Work) {
         target: veth.endpoint,
         generation: veth.generation,
         flags: work.this.flags & !Flags::FORWARD,
+        other_zone: flow.zone,
         ..work.this
     };
 }

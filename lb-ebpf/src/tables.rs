@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 use lb_common::{
-    Affinity, AffinityKey, Connection, Endpoint, EndpointId, Event, FlowKey, FragmentKey,
-    FragmentPorts, Frontend, FrontendKey, Limit, Reason, Settings, Slot, Veth,
+    Addr, Affinity, AffinityKey, Connection, Endpoint, EndpointId, Event, FlowKey, FragmentKey,
+    FragmentPorts, Frontend, FrontendKey, Interface, Limit, Link, Network, OpenPort, Reason,
+    Settings, Slot, Source, SourceKey, Veth, Zone,
 };
 
 use crate::packet::Packet;
@@ -34,9 +35,9 @@ pub struct Full;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Amend {
     /// Bits of [`lb_common::ConnectionFlags`] to set.
-    pub set: u32,
+    pub set: u16,
     /// Bits to clear.
-    pub clear: u32,
+    pub clear: u16,
     /// Seconds; 0: as it is.
     pub timeout: u32,
     /// Nanoseconds since boot.
@@ -64,6 +65,22 @@ pub trait Tables {
     fn endpoint(&self, id: EndpointId) -> Option<&Endpoint>;
     fn frontend(&self, key: &FrontendKey) -> Option<Frontend>;
     fn slot(&self, index: u32) -> Option<Slot>;
+
+    /// First port of the cell that `port` belongs to, both in host order; 0: nobody's, or a protocol
+    /// without cells.
+    fn cell(&self, protocol: u8, port: u16) -> u16;
+    /// The rule with the longest prefix.
+    fn source(&self, key: &SourceKey) -> Option<Source>;
+    /// One Connection judged by a rule.
+    fn count_rule(&self, rule: u16);
+    /// Whether it is an address of the host's own, loopback apart.
+    fn is_local(&self, address: &Addr) -> bool;
+    fn interface(&self, ifindex: u32) -> Option<&Interface>;
+    fn network(&self, zone: Zone) -> Option<&Network>;
+    /// The Network that an address belongs to.
+    fn subnet(&self, address: &Addr) -> Option<Zone>;
+    fn is_open(&self, port: &OpenPort) -> bool;
+    fn is_linked(&self, link: &Link) -> bool;
 
     /// Looks a Connection entry up and copies it to `into`.
     fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool;

@@ -290,7 +290,7 @@ impl<'h> Veer<'h> {
                     slot_count: table.len() as u32,
                     affinity: 0,
                     algorithm: group.algorithm as u8,
-                    _pad: [0; 7],
+                    ..Frontend::default()
                 };
                 self.wanted.frontends.insert(key, frontend);
                 if !table.is_empty() {
@@ -339,7 +339,7 @@ fn settings() -> Settings {
         timeouts: Timeouts::default(),
         refusals: 1_000,
         events: 100,
-        _pad: 0,
+        ..Settings::default()
     }
 }
 

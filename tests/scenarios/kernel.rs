@@ -173,7 +173,7 @@ impl Engine for InKernel {
     }
 
     fn set(&mut self, world: &World) {
-        self.put_at::<Settings, 104>("SETTINGS", 0, world.settings);
+        self.put_at::<Settings, 120>("SETTINGS", 0, world.settings);
         for (id, endpoint) in &world.endpoints {
             self.put_at::<Endpoint, 64>("ENDPOINTS", *id, *endpoint);
         }

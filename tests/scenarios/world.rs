@@ -131,7 +131,7 @@ impl World {
                 timeouts: Timeouts::default(),
                 refusals: 1_000,
                 events: 1_000,
-                _pad: 0,
+                ..Settings::default()
             },
             veths: BTreeMap::new(),
             endpoints: BTreeMap::new(),

@@ -8,11 +8,13 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
-    Affinity, AffinityKey, BackendCounters, Bucket, Connection, Endpoint, EndpointId, Event,
-    FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Limit, Reason,
-    Resolver, Settings, Slot, Veth, maps as size,
+    Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
+    Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
+    Limit, Link, Local, Network, OpenPort, Reason, Resolver, Settings, Slot, SocketKey,
+    SocketReverse, Source, SourceKey, Subnet, Veth, Zone, maps as size,
 };
 use lb_ebpf::{Amend, Full, Insert, Store, Tables, Work};
 
@@ -25,6 +27,30 @@ static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(size::ENDPOINTS, BPF
 #[map]
 static FRONTENDS: HashMap<FrontendKey, Frontend> =
     HashMap::with_max_entries(size::FRONTENDS, BPF_F_NO_PREALLOC);
+#[map]
+static PORTS: Array<Cells> = Array::with_max_entries(size::PORTS, BPF_F_MMAPABLE);
+#[map]
+static SOURCES: LpmTrie<SourceData, Source> =
+    LpmTrie::with_max_entries(size::SOURCES, BPF_F_NO_PREALLOC);
+#[map]
+static RULE_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(size::RULES, 0);
+#[map]
+static LOCALS: HashMap<Addr, Local> = HashMap::with_max_entries(size::LOCALS, BPF_F_NO_PREALLOC);
+#[map]
+static INTERFACES: HashMap<u32, Interface> =
+    HashMap::with_max_entries(size::INTERFACES, BPF_F_NO_PREALLOC);
+#[map]
+static NETWORKS: Array<Network> = Array::with_max_entries(size::NETWORKS, 0);
+#[map]
+static SUBNETS: LpmTrie<Addr, Subnet> = LpmTrie::with_max_entries(size::SUBNETS, BPF_F_NO_PREALLOC);
+#[map]
+static OPEN_PORTS: HashMap<OpenPort, u32> =
+    HashMap::with_max_entries(size::OPEN_PORTS, BPF_F_NO_PREALLOC);
+#[map]
+static LINKS: HashMap<Link, u32> = HashMap::with_max_entries(size::LINKS, BPF_F_NO_PREALLOC);
+#[map]
+static SOCKET_REVERSE: LruHashMap<SocketKey, SocketReverse> =
+    LruHashMap::with_max_entries(size::SOCKET_REVERSE, 0);
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(size::SLOTS, BPF_F_MMAPABLE);
 #[map]
@@ -64,6 +90,14 @@ static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
 /// interrupt each other.
 #[map]
 static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(2, 0);
+
+/// What a [`lb_common::SourceKey`] has after the length of its prefix.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SourceData {
+    list: u32,
+    address: Addr,
+}
 
 /// The BPF maps as [`Tables`].
 pub struct Maps;
@@ -141,6 +175,62 @@ impl Tables for Maps {
     fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
         // SAFETY: copied at once.
         unsafe { FRONTENDS.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn cell(&self, protocol: u8, port: u16) -> u16 {
+        let cells = Cells::index(protocol, port).and_then(|index| PORTS.get(index));
+        cells.map_or(0, |cells| cells.get(port))
+    }
+
+    #[inline(always)]
+    fn source(&self, key: &SourceKey) -> Option<Source> {
+        let data = SourceData {
+            list: key.list,
+            address: key.address,
+        };
+        SOURCES.get(Key::new(key.prefix_length, data)).copied()
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, rule: u16) {
+        if let Some(counter) = RULE_COUNTERS.get_ptr_mut(u32::from(rule)) {
+            // SAFETY: per-CPU.
+            unsafe { *counter += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn is_local(&self, address: &Addr) -> bool {
+        LOCALS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn interface(&self, ifindex: u32) -> Option<&Interface> {
+        // SAFETY: an element changes only when its interface or its addresses do; a packet that meets
+        // this moment goes by the old values or the new ones.
+        unsafe { INTERFACES.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn network(&self, zone: Zone) -> Option<&Network> {
+        NETWORKS.get(u32::from(zone))
+    }
+
+    #[inline(always)]
+    fn subnet(&self, address: &Addr) -> Option<Zone> {
+        let subnet = SUBNETS.get(Key::new(128, *address));
+        subnet.map(|subnet| subnet.zone)
+    }
+
+    #[inline(always)]
+    fn is_open(&self, port: &OpenPort) -> bool {
+        OPEN_PORTS.get_ptr(port).is_some()
+    }
+
+    #[inline(always)]
+    fn is_linked(&self, link: &Link) -> bool {
+        LINKS.get_ptr(link).is_some()
     }
 
     #[inline(always)]

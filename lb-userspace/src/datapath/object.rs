@@ -228,6 +228,7 @@ fn data(map: &AyaMap) -> Option<&MapData> {
         AyaMap::Array(data)
         | AyaMap::HashMap(data)
         | AyaMap::LruHashMap(data)
+        | AyaMap::LpmTrie(data)
         | AyaMap::PerCpuArray(data)
         | AyaMap::RingBuf(data) => Some(data),
         _ => None,

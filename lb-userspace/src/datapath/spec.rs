@@ -1,9 +1,10 @@
 //! What each map must be: the userspace half of the agreement in [`lb_common::maps`].
 
 use lb_common::{
-    Affinity, AffinityKey, BackendCounters, Bucket, Connection, Endpoint, FlowKey, FragmentKey,
-    FragmentPorts, Frontend, FrontendCounters, FrontendKey, Limit, Reason, Resolver, Settings,
-    Slot, Veth,
+    Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, FlowKey,
+    FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface, Limit, Link,
+    Local, Network, OpenPort, Reason, Resolver, Settings, Slot, SocketKey, SocketReverse, Source,
+    SourceKey, Subnet, SubnetKey, Veth, maps as size,
 };
 
 use super::bpf::MapInfo;
@@ -27,6 +28,7 @@ enum Kind {
     Array = 2,
     PerCpuArray = 6,
     LruHash = 9,
+    LongestPrefix = 11,
     RingBuffer = 27,
 }
 
@@ -74,6 +76,16 @@ maps! {
     VETHS: Hash u32 => Veth, configured!(veths);
     ENDPOINTS: Array u32 => Endpoint, configured!(endpoints);
     FRONTENDS: Hash FrontendKey => Frontend, configured!(frontends);
+    PORTS: Array u32 => Cells, Size::Fixed(size::PORTS);
+    SOURCES: LongestPrefix SourceKey => Source, Size::Fixed(size::SOURCES);
+    RULE_COUNTERS: PerCpuArray u32 => u64, Size::Fixed(size::RULES);
+    LOCALS: Hash Addr => Local, Size::Fixed(size::LOCALS);
+    INTERFACES: Hash u32 => Interface, Size::Fixed(size::INTERFACES);
+    NETWORKS: Array u32 => Network, Size::Fixed(size::NETWORKS);
+    SUBNETS: LongestPrefix SubnetKey => Subnet, Size::Fixed(size::SUBNETS);
+    OPEN_PORTS: Hash OpenPort => u32, Size::Fixed(size::OPEN_PORTS);
+    LINKS: Hash Link => u32, Size::Fixed(size::LINKS);
+    SOCKET_REVERSE: LruHash SocketKey => SocketReverse, Size::Fixed(size::SOCKET_REVERSE);
     SLOTS: Array u32 => Slot, configured!(slots);
     TURNS: Array u32 => u64, configured!(frontends);
     LOADS: Array u32 => u64, configured!(endpoints);

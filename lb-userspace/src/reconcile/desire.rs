@@ -73,7 +73,7 @@ fn settings(config: &Config) -> Settings {
         timeouts: config.timeouts,
         refusals: config.limits.refusals_per_second,
         events: config.limits.events_per_second,
-        _pad: 0,
+        ..Settings::default()
     }
 }
 

@@ -54,6 +54,7 @@ fn connection(port: u16, idle: u64) -> [(FlowKey, Connection); 2] {
         last_seen,
         created: last_seen,
         flags: ConnectionFlags::FORWARD | ConnectionFlags::ESTABLISHED,
+        other_zone: key.zone,
         ..Connection::default()
     };
     let reverse = Connection {

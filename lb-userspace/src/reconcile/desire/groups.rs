@@ -181,7 +181,7 @@ impl Publisher<'_> {
             slot_count,
             affinity: group.policy.affinity,
             algorithm: algorithm as u8,
-            _pad: [0; 7],
+            ..Frontend::default()
         };
         let key = FrontendKey::vip(Addr::from(vip), group.zone);
         self.desired.state.frontends.insert(key, frontend);
