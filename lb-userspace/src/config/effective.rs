@@ -1,11 +1,12 @@
 //! The configuration as text: every key, with what it means.
 
 use std::fmt::{Display, Write};
+use std::ops::RangeInclusive;
 
 use lb_common::Algorithm;
 
 use super::values::{duration, grouped, mode_name};
-use super::{Config, GroupConfig, NetworkConfig};
+use super::{Config, FirewallRule, GroupConfig, NetworkConfig, PublishConfig};
 use crate::model::EndpointMode;
 
 impl Config {
@@ -37,6 +38,7 @@ impl Page<'_> {
         self.balancing();
         self.timeouts();
         self.limits();
+        self.ports();
         self.log();
         self.maps();
         self.special();
@@ -161,10 +163,7 @@ impl Page<'_> {
         self.key(
             "upstreams",
             "Servers for all other names; none: those of the host's /etc/resolv.conf.",
-            |c| {
-                let servers: Vec<String> = c.dns.upstreams.iter().map(quoted).collect();
-                format!("[{}]", servers.join(", "))
-            },
+            |c| list(&c.dns.upstreams),
         );
         self.key(
             "order",
@@ -189,6 +188,33 @@ impl Page<'_> {
             "stale",
             "Time for which a kept answer that has run out is given while no server answers.",
             |c| time(c.dns.stale),
+        );
+    }
+
+    fn ports(&mut self) {
+        self.section("uplinks");
+        self.key(
+            "interfaces",
+            "Interfaces that lead outside, a * for any ending; none: those with a default route.",
+            |c| list(&c.uplinks.interfaces),
+        );
+        self.section("ports");
+        self.key(
+            "mode",
+            "Who does what Docker's rules do: replace (veer), beside (Docker, veer before it) or auto \
+             (as the Engine was started).",
+            |c| quoted(c.ports.mode.name()),
+        );
+        self.key(
+            "masquerade",
+            "Who gives what leaves an address of the host: ebpf, kernel (an nftables table of \
+             veer's) or off.",
+            |c| quoted(c.ports.masquerade.name()),
+        );
+        self.key(
+            "masquerade_ports",
+            "Source ports of what leaves, used by nothing else on the host.",
+            |c| range(&c.ports.masquerade_ports),
         );
     }
 
@@ -266,6 +292,32 @@ impl Page<'_> {
             } = *group;
             self.policy(endpoint_mode, algorithm, affinity);
         }
+        let config = self.config;
+        config.publish.iter().for_each(|one| self.publish(one));
+        config.firewall.iter().for_each(|rule| self.firewall(rule));
+    }
+
+    fn publish(&mut self, one: &PublishConfig) {
+        self.line("\n[[publish]]");
+        self.set("address", one.address.map(quoted));
+        self.set("port", Some(range(&one.ports)));
+        self.set("protocol", Some(quoted(one.protocol)));
+        self.set("network", Some(quoted(&one.group.network)));
+        self.set("alias", Some(quoted(&one.group.alias)));
+        self.set("target_port", one.target_port.map(|port| port.to_string()));
+        self.set("algorithm", one.algorithm.map(quoted));
+        self.set("allow", Some(list(&one.allow)));
+        self.set("deny", Some(list(&one.deny)));
+    }
+
+    fn firewall(&mut self, rule: &FirewallRule) {
+        self.line("\n[[firewall]]");
+        let action = if rule.allows { "allow" } else { "deny" };
+        self.set("action", Some(quoted(action)));
+        self.set("source", rule.source.map(quoted));
+        self.set("address", rule.address.map(quoted));
+        self.set("port", rule.ports.as_ref().map(range));
+        self.set("protocol", rule.protocol.map(quoted));
     }
 
     fn policy(
@@ -304,6 +356,15 @@ impl Page<'_> {
 /// A TOML string.
 fn quoted(text: impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
+}
+
+fn list(items: &[impl Display]) -> String {
+    let items: Vec<String> = items.iter().map(quoted).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn range(ports: &RangeInclusive<u16>) -> String {
+    quoted(format!("{}-{}", ports.start(), ports.end()))
 }
 
 fn time(seconds: u32) -> String {

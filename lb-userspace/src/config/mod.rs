@@ -11,11 +11,13 @@ use crate::model::EndpointMode;
 mod effective;
 mod error;
 mod parse;
+mod ports;
 mod section;
 mod values;
 mod vips;
 
 pub use error::ConfigError;
+pub use ports::{FirewallRule, Masquerade, Mode, Ports, PublishConfig, Uplinks};
 pub use vips::Vips;
 
 /// The whole configuration. [`Config::default`] is what holds without a file.
@@ -32,6 +34,12 @@ pub struct Config {
     pub limits: Limits,
     pub dns: Dns,
     pub anti_spoofing: AntiSpoofing,
+    pub uplinks: Uplinks,
+    pub ports: Ports,
+    /// In the order of the file.
+    pub publish: Vec<PublishConfig>,
+    /// In the order in which they are asked.
+    pub firewall: Vec<FirewallRule>,
     pub log: Log,
     /// By name of the Network.
     pub networks: BTreeMap<String, NetworkConfig>,

@@ -7,7 +7,8 @@ use toml::de::DeTable;
 use super::error::{ConfigError, Wrong};
 use super::section::{Section, Source, Value};
 use super::values::{self, DAY};
-use super::{Config, GroupConfig, NetworkConfig};
+use super::{Config, FirewallRule, GroupConfig, GroupName, NetworkConfig, PublishConfig};
+use crate::model::Protocol;
 
 /// Most entries that a map may have.
 const ENTRIES: u32 = 1 << 24;
@@ -65,13 +66,88 @@ impl Config {
         top.section("anti_spoofing", |s| {
             s.read("enabled", &mut self.anti_spoofing.enabled, values::boolean)
         })?;
+        top.section("uplinks", |s| {
+            let interfaces = &mut self.uplinks.interfaces;
+            s.read("interfaces", interfaces, values::interfaces)
+        })?;
+        top.section("ports", |s| {
+            s.read("mode", &mut self.ports.mode, values::mode)?;
+            s.read("masquerade", &mut self.ports.masquerade, values::masquerade)?;
+            let ports = &mut self.ports.masquerade_ports;
+            s.read("masquerade_ports", ports, values::masquerade_ports)
+        })?;
         top.section("log", |s| {
             s.read("level", &mut self.log.level, values::log_level)?;
             s.read("format", &mut self.log.format, values::log_format)
         })?;
         top.section("maps", |s| self.read_maps(s))?;
         self.read_networks(top)?;
-        self.read_groups(top)
+        self.read_groups(top)?;
+        self.read_publish(top)?;
+        self.read_firewall(top)
+    }
+
+    fn read_publish(&mut self, top: &mut Section<'_>) -> Result<(), ConfigError> {
+        let publish = &mut self.publish;
+        top.list("publish", |section| {
+            let (mut network, mut alias, mut ports) = (None, None, None);
+            let mut one = PublishConfig {
+                address: None,
+                ports: 0..=0,
+                protocol: Protocol::Tcp,
+                group: GroupName {
+                    network: String::new(),
+                    alias: String::new(),
+                },
+                target_port: None,
+                algorithm: None,
+                allow: Vec::new(),
+                deny: Vec::new(),
+            };
+            section.read_some("address", &mut one.address, values::address)?;
+            section.read_some("port", &mut ports, values::ports)?;
+            section.read("protocol", &mut one.protocol, values::protocol)?;
+            section.read_some("network", &mut network, values::name)?;
+            section.read_some("alias", &mut alias, values::name)?;
+            section.read_some("target_port", &mut one.target_port, values::port)?;
+            section.read_some("algorithm", &mut one.algorithm, values::algorithm)?;
+            section.read("allow", &mut one.allow, values::sources)?;
+            section.read("deny", &mut one.deny, values::sources)?;
+            let (Some(network), Some(alias), Some(ports)) = (network, alias, ports) else {
+                let remedy = "write port, network and alias";
+                return Ok(Some(Wrong::new("does not say what it publishes", remedy)));
+            };
+            let alias = alias.to_lowercase();
+            (one.group, one.ports) = (GroupName { network, alias }, ports);
+            publish.push(one);
+            Ok(None)
+        })
+    }
+
+    fn read_firewall(&mut self, top: &mut Section<'_>) -> Result<(), ConfigError> {
+        let firewall = &mut self.firewall;
+        top.list("firewall", |section| {
+            let mut allows = None;
+            let mut rule = FirewallRule {
+                allows: false,
+                source: None,
+                address: None,
+                ports: None,
+                protocol: None,
+            };
+            section.read_some("action", &mut allows, values::action)?;
+            section.read_some("source", &mut rule.source, values::source)?;
+            section.read_some("address", &mut rule.address, values::address)?;
+            section.read_some("port", &mut rule.ports, values::ports)?;
+            section.read_some("protocol", &mut rule.protocol, values::protocol)?;
+            let Some(allows) = allows else {
+                let remedy = "write action = \"allow\" or action = \"deny\"";
+                return Ok(Some(Wrong::new("does not say what to do", remedy)));
+            };
+            rule.allows = allows;
+            firewall.push(rule);
+            Ok(None)
+        })
     }
 
     fn read_timeouts(&mut self, section: &mut Section<'_>) -> Result<(), ConfigError> {

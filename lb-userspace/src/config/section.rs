@@ -120,6 +120,38 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
+    /// Reads each section `[[key]]`, in the order of the file. `read` returns what is to be said about
+    /// the section as a whole if it cannot be used.
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Section<'a>) -> Result<Option<Wrong>, ConfigError>,
+    ) -> Result<(), ConfigError> {
+        self.asked.push(key);
+        let Some(value) = self.table.get(key) else {
+            return Ok(());
+        };
+        let list = value.get_ref().as_array().ok_or_else(|| {
+            let kind = value.get_ref().type_str();
+            let message = format!("`{key}` is a list of sections, found a value of type {kind}");
+            let remedy = format!("write a line [[{key}]] and its keys below it");
+            self.source
+                .error(value.span().start, Wrong::new(message, remedy))
+        })?;
+        for value in list {
+            let mut section = self.enter(value, key.to_string())?;
+            let wrong = read(&mut section)?;
+            section.finish()?;
+            if let Some(wrong) = wrong {
+                let message = format!("[[{key}]] {}", wrong.message);
+                return Err(self
+                    .source
+                    .error(value.span().start, Wrong { message, ..wrong }));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the reading: what was not asked for is unknown.
     pub(super) fn finish(self) -> Result<(), ConfigError> {
         let mut keys = self.table.keys();

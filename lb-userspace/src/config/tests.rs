@@ -62,6 +62,12 @@ stale = "1d"
 upstreams = ["192.0.2.53", "2001:db8::53"]
 [anti_spoofing]
 enabled = false
+[uplinks]
+interfaces = ["eth0", "wg*"]
+[ports]
+mode = "beside"
+masquerade = "off"
+masquerade_ports = "50000-50999"
 [log]
 level = "warn,lb_userspace::dns=debug"
 format = "json"
@@ -86,6 +92,28 @@ anti_spoofing = false
 endpoint_mode = "vip"
 algorithm = "least-connections"
 affinity = "1h"
+[[publish]]
+port = "8000-8009"
+network = "net.1"
+alias = "TG-net"
+[[publish]]
+address = "192.0.2.1"
+port = 53
+protocol = "udp"
+network = "net.1"
+alias = "dns"
+target_port = 5353
+algorithm = "random"
+allow = ["192.0.2.0/24", "2001:db8::1"]
+deny = ["192.0.2.7"]
+[[firewall]]
+action = "allow"
+source = "10.0.0.0/8"
+[[firewall]]
+action = "deny"
+address = "::1"
+port = 22
+protocol = "tcp"
 "#;
 
 #[test]
@@ -114,6 +142,22 @@ fn sections_are_read_as_they_mean() {
         alias: "tg-net".to_string(),
     };
     assert_eq!(config.groups[&name].affinity, Some(3_600));
+    let published = &config.publish[0];
+    assert_eq!(
+        (&published.group, &published.ports),
+        (&name, &(8_000..=8_009))
+    );
+    let deny = &config.firewall[1];
+    assert_eq!((deny.allows, deny.ports.clone()), (false, Some(22..=22)));
+}
+
+#[test]
+fn a_section_of_a_list_that_lacks_what_it_is_about_is_refused() {
+    let error = refused("\n[[publish]]\nport = 80\nnetwork = \"net\"\n");
+
+    let expected = "veer.toml:2: [[publish]] does not say what it publishes; write port, network \
+                    and alias";
+    assert_eq!(error, expected);
 }
 
 #[test]

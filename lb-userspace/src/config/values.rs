@@ -11,8 +11,8 @@ use toml::de::DeValue;
 
 use super::error::Wrong;
 use super::section::Value;
-use super::{GroupName, LogFormat, ProviderChoice, ServerOrder, Vips};
-use crate::model::EndpointMode;
+use super::{GroupName, LogFormat, Masquerade, Mode, ProviderChoice, ServerOrder, Vips};
+use crate::model::{EndpointMode, Protocol};
 
 /// A day in seconds.
 pub(super) const DAY: u32 = 86_400;
@@ -122,14 +122,119 @@ pub(super) fn log_level(value: Value<'_>) -> Result<String, Wrong> {
 /// Name servers.
 pub(super) fn servers(value: Value<'_>) -> Result<Vec<IpAddr>, Wrong> {
     const EXAMPLE: &str = "[\"192.0.2.53\", \"2001:db8::53\"]";
+    let texts = texts(value, "a list of addresses", EXAMPLE)?;
+    let server = |text: &str| text.parse().map_err(|_| unfit(text, "an address", EXAMPLE));
+    texts.into_iter().map(server).collect()
+}
+
+fn texts<'a>(value: Value<'a>, kind: &str, example: &str) -> Result<Vec<&'a str>, Wrong> {
     let list = value.as_array();
-    let list = list.ok_or_else(|| mistyped(value, "a list of addresses", EXAMPLE))?;
-    let server = |value: &toml::Spanned<DeValue<'_>>| {
+    let list = list.ok_or_else(|| mistyped(value, kind, example))?;
+    let text = |value: &'a toml::Spanned<DeValue<'a>>| {
         let text = value.get_ref().as_str();
-        let text = text.ok_or_else(|| mistyped(value.get_ref(), "an address", EXAMPLE))?;
-        text.parse().map_err(|_| unfit(text, "an address", EXAMPLE))
+        text.ok_or_else(|| mistyped(value.get_ref(), "text", example))
     };
-    list.iter().map(server).collect()
+    list.iter().map(text).collect()
+}
+
+pub(super) fn mode(value: Value<'_>) -> Result<Mode, Wrong> {
+    one_of(value, "a mode", &Mode::ALL.map(|m| (m.name(), m)))
+}
+
+pub(super) fn masquerade(value: Value<'_>) -> Result<Masquerade, Wrong> {
+    let ways = Masquerade::ALL.map(|m| (m.name(), m));
+    one_of(value, "a way of masquerading", &ways)
+}
+
+pub(super) fn protocol(value: Value<'_>) -> Result<Protocol, Wrong> {
+    one_of(value, "a protocol", &Protocol::ALL.map(|p| (p.name(), p)))
+}
+
+/// Whether a rule allows.
+pub(super) fn action(value: Value<'_>) -> Result<bool, Wrong> {
+    one_of(value, "an action", &[("allow", true), ("deny", false)])
+}
+
+/// The name of a Network or an alias.
+pub(super) fn name(value: Value<'_>) -> Result<String, Wrong> {
+    let text = string(value, "a name", "front")?;
+    let named = (!text.is_empty()).then(|| text.to_string());
+    named.ok_or_else(|| unfit(text, "a name", "\"front\""))
+}
+
+/// Names of interfaces; `*` may stand at the end.
+pub(super) fn interfaces(value: Value<'_>) -> Result<Vec<String>, Wrong> {
+    let kind = "a list of interfaces";
+    const EXAMPLE: &str = "[\"eth0\", \"wg*\"]";
+    let names = texts(value, kind, EXAMPLE)?;
+    let fits = |name: &&str| {
+        let beginning = name.strip_suffix('*').unwrap_or(name);
+        !name.is_empty() && name.len() < 16 && !beginning.contains(['*', '/', ' '])
+    };
+    match names.iter().find(|name| !fits(name)) {
+        Some(unfitting) => Err(unfit(unfitting, "the name of an interface", EXAMPLE)),
+        None => Ok(names.into_iter().map(str::to_string).collect()),
+    }
+}
+
+pub(super) fn address(value: Value<'_>) -> Result<IpAddr, Wrong> {
+    let text = string(value, "an address", "192.0.2.1")?;
+    let address = text.parse();
+    address.map_err(|_| unfit(text, "an address", "\"192.0.2.1\" or \"2001:db8::1\""))
+}
+
+/// A range of addresses, or a single one.
+pub(super) fn source(value: Value<'_>) -> Result<IpNet, Wrong> {
+    network(string(value, "an address or a range", "192.0.2.0/24")?)
+}
+
+pub(super) fn sources(value: Value<'_>) -> Result<Vec<IpNet>, Wrong> {
+    let texts = texts(value, "a list of ranges", "[\"192.0.2.0/24\"]")?;
+    texts.into_iter().map(network).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from).ok();
+    let found = text.parse().ok().or_else(single);
+    let kind = "an address or a range";
+    let found: IpNet =
+        found.ok_or_else(|| unfit(text, kind, "\"192.0.2.0/24\" or \"2001:db8::1\""))?;
+    whole(found, found.trunc())?;
+    Ok(found)
+}
+
+pub(super) fn port(value: Value<'_>) -> Result<u16, Wrong> {
+    let ports = ports(value)?;
+    let one = (ports.start() == ports.end()).then_some(*ports.start());
+    one.ok_or_else(|| Wrong::new("is a range", "write the first port of it"))
+}
+
+/// A port as a number, or `"8000-8999"`.
+pub(super) fn ports(value: Value<'_>) -> Result<RangeInclusive<u16>, Wrong> {
+    const REMEDY: &str = "8080 or \"8000-8999\"";
+    let kind = "a port or a range of ports";
+    if value.as_integer().is_some() {
+        let port = number(1..=65_535)(value)? as u16;
+        return Ok(port..=port);
+    }
+    let text = string(value, kind, "8000-8999")?;
+    let parsed = || {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first > 0 && first <= last).then_some(first..=last)
+    };
+    parsed().ok_or_else(|| unfit(text, kind, REMEDY))
+}
+
+/// Enough ports for masquerading, above those that services use.
+pub(super) fn masquerade_ports(value: Value<'_>) -> Result<RangeInclusive<u16>, Wrong> {
+    let ports = ports(value)?;
+    if *ports.start() < 1_024 || ports.len() < 256 {
+        let message = format!("is {}-{}", ports.start(), ports.end());
+        let remedy = "write a range of 256 ports or more, all above 1023, such as \"61000-65535\"";
+        return Err(Wrong::new(message, remedy));
+    }
+    Ok(ports)
 }
 
 pub(super) fn pool_v4(value: Value<'_>) -> Result<Ipv4Net, Wrong> {

@@ -4,6 +4,7 @@
 //! again without it ([`without`]). A Step about a Frontend leaves the Frontend as it was, and with it
 //! what it points at ([`Blocked`]). Everything else goes on.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use lb_common::{EndpointId, FrontendKey};
@@ -36,6 +37,28 @@ pub(super) fn without<'a>(
         }
     }
     changed
+}
+
+/// `observed` without the networks that have no names.
+pub(super) fn with_names(observed: &Observed) -> Cow<'_, Observed> {
+    let nameless = observed.networks.iter();
+    let nameless = nameless.filter(|network| network.policy.is_default_bridge);
+    let nameless: BTreeSet<_> = nameless.map(|network| network.id.clone()).collect();
+    if nameless.is_empty() {
+        return Cow::Borrowed(observed);
+    }
+    let mut named = observed.clone();
+    named
+        .networks
+        .retain(|network| !nameless.contains(&network.id));
+    for container in &mut named.containers {
+        let attachments = &mut container.attachments;
+        attachments.retain(|attachment| !nameless.contains(&attachment.network));
+    }
+    named
+        .containers
+        .retain(|container| !container.attachments.is_empty());
+    Cow::Owned(named)
 }
 
 /// What `step` concerns.

@@ -186,7 +186,8 @@ impl Rounds {
 
     fn publish(&self, observed: &Observed, desired: &Desired) {
         let rules = settings::rules(&self.shared.config.load().dns);
-        let records = Arc::new(Records::build(observed, &desired.groups, &rules));
+        let named = round::with_names(observed);
+        let records = Arc::new(Records::build(&named, &desired.groups, &rules));
         self.shared.dns.publish(Arc::clone(&records));
         self.shared.records.store(records);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,82 @@ pub struct Container {
     pub attachments: Vec<Attachment>,
     #[serde(default)]
     pub elsewhere: Elsewhere,
+    #[serde(default)]
+    pub publishing: Publishing,
+}
+
+/// What a container offers to others than its Networks, and which Network it leaves by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publishing {
+    pub ports: Vec<PublishedPort>,
+    /// Ports that its image or its user names, published or not.
+    pub exposed: Vec<(u16, Protocol)>,
+    /// The network that leads outside, served or not, and has the published ports; per family.
+    pub gateway_v4: Option<NetworkId>,
+    pub gateway_v6: Option<NetworkId>,
+    /// Names or ids of the containers whose exposed ports it may reach on a Network whose containers
+    /// do not reach each other (`--link`).
+    pub links: Vec<String>,
+}
+
+/// A container's port as it can be reached from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublishedPort {
+    pub protocol: Protocol,
+    /// An address of the host; `0.0.0.0` and `::` are all of their family, `None` is all of both.
+    pub host: Option<IpAddr>,
+    /// `None`: at the container's own address only (routed).
+    pub host_port: Option<u16>,
+    /// The container's.
+    pub port: u16,
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The name, as Docker writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The protocol of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// The protocol with this IP protocol number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.number() == number)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What a container has on networks that veer does not serve.

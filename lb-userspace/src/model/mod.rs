@@ -6,8 +6,11 @@ mod network;
 mod observed;
 mod policy;
 
-pub use container::{Attachment, Container, ContainerId, Elsewhere, Link, Netns, RunState};
+pub use container::{
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Protocol, PublishedPort,
+    Publishing, RunState,
+};
 pub use group::{Group, Member, MemberState};
-pub use network::{Network, NetworkId};
+pub use network::{GatewayMode, Network, NetworkId, NetworkPolicy};
 pub use observed::{Notice, Observed};
 pub use policy::{EndpointMode, LabelPolicy, Policy, PolicyError, label};

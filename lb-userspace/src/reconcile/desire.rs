@@ -171,7 +171,8 @@ fn resolvers(
     identities: &Identities,
 ) -> Vec<ServedNamespace> {
     let mut routes: BTreeMap<_, Vec<VipRoute>> = BTreeMap::new();
-    for placed in placed {
+    let named = |placed: &&endpoints::Placed<'_>| !placed.served.network.policy.is_default_bridge;
+    for placed in placed.iter().filter(named) {
         let routes = routes.entry(&placed.served.container.id).or_default();
         routes.extend(vip_routes(placed.served, config, identities));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, Observed,
-    RunState,
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, NetworkPolicy,
+    Observed, Publishing, RunState,
 };
 
 /// A Network without containers, on 10.`number`.0.0/16 and fd00:`number`::/64.
@@ -20,6 +20,7 @@ pub(super) fn network(name: &str, number: u8) -> Network {
         ],
         internal: false,
         labels: BTreeMap::new(),
+        policy: NetworkPolicy::default(),
     }
 }
 
@@ -38,6 +39,7 @@ pub(super) fn container(name: &str) -> Container {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
+        publishing: Publishing::default(),
         attachments: Vec::new(),
     }
 }

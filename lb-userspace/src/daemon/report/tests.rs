@@ -56,6 +56,7 @@ fn container(name: &str) -> Container {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
+        publishing: Default::default(),
         attachments: vec![Attachment {
             network: app(),
             endpoint_id: "e".into(),
@@ -141,6 +142,7 @@ fn view() -> View {
         subnets: vec!["10.0.0.0/24".parse().unwrap()],
         internal: false,
         labels: BTreeMap::new(),
+        policy: Default::default(),
     };
     View {
         observed: Arc::new(Observed {

@@ -31,6 +31,7 @@ fn container(name: &str, networks: &[&str]) -> Container {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
+        publishing: Default::default(),
         attachments: networks.iter().map(attachment).collect(),
     }
 }

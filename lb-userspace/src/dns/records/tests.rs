@@ -17,6 +17,7 @@ fn network(name: &str) -> Network {
         subnets: Vec::new(),
         internal: false,
         labels: BTreeMap::new(),
+        policy: Default::default(),
     }
 }
 
@@ -44,6 +45,7 @@ fn container(name: &str, n: u8, networks: &[&str]) -> Container {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
+        publishing: Default::default(),
         attachments: networks.iter().enumerate().map(attachment).collect(),
     }
 }

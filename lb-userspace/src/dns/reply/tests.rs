@@ -41,6 +41,7 @@ fn records_under(rules: &Rules, members: u8) -> Records {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
+        publishing: Default::default(),
         attachments: vec![attachment],
     };
     let member = |n: u8| Member {
@@ -74,6 +75,7 @@ fn records_under(rules: &Rules, members: u8) -> Records {
         subnets: Vec::new(),
         internal: false,
         labels: Default::default(),
+        policy: Default::default(),
     };
     let observed = Observed {
         networks: vec![front],

@@ -96,6 +96,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
         sharers: Vec::new(),
         dns_servers,
         elsewhere: Elsewhere::Nothing,
+        publishing: Default::default(),
         attachments: vec![Attachment {
             network: network.clone(),
             endpoint_id: "e".to_string(),
@@ -112,6 +113,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
         subnets: Vec::new(),
         internal: false,
         labels: Default::default(),
+        policy: Default::default(),
     };
     let observed = Observed {
         networks: vec![network],

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, EndpointResource, EndpointSettings,
-    NetworkInspect,
+    NetworkInspect, PortMap,
 };
 use ipnet::IpNet;
 
+use super::options;
 use super::signal::Signal;
-use crate::model::{ContainerId, Network, NetworkId};
+use crate::model::{ContainerId, Network, NetworkId, Protocol, PublishedPort};
 
 /// An answer without something that every version of the Engine gives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,9 @@ pub(super) struct ContainerFacts {
     pub(super) sandbox: Option<PathBuf>,
     /// By the network's name, or by what the user wrote in its place.
     pub(super) endpoints: BTreeMap<String, EndpointFacts>,
+    pub(super) ports: PortFacts,
+    /// Names or ids of the containers that it is linked to (`--link`).
+    pub(super) links: Vec<String>,
 }
 
 /// What a container's network is.
@@ -75,6 +79,14 @@ pub(super) struct EndpointFacts {
     pub(super) gateway_priority: i64,
     /// Whether there is a gateway, per family.
     pub(super) gateway: (bool, bool),
+}
+
+/// What a container's inspection says about its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PortFacts {
+    pub(super) published: Vec<PublishedPort>,
+    /// Published or not.
+    pub(super) exposed: Vec<(u16, Protocol)>,
 }
 
 /// What one network's inspection says.
@@ -131,6 +143,13 @@ impl ContainerFacts {
             run: Run::from_status(state.status.ok_or(Missing("State.Status"))?),
             started_at: state.started_at.unwrap_or_default(),
             sandbox: text(network.sandbox_key).map(PathBuf::from),
+            ports: PortFacts::from_map(network.ports.unwrap_or_default()),
+            links: host
+                .links
+                .unwrap_or_default()
+                .iter()
+                .map(|link| linked(link))
+                .collect(),
             id,
             name,
             hostname,
@@ -147,6 +166,41 @@ impl ContainerFacts {
             .or_else(|| self.endpoints.get(&network.name))
             .or_else(|| self.endpoints.get(&network.id.0))
     }
+}
+
+impl PortFacts {
+    fn from_map(answer: PortMap) -> Self {
+        let mut facts = Self::default();
+        for (key, bindings) in answer {
+            let Some((port, protocol)) = container_port(&key) else {
+                continue;
+            };
+            facts.exposed.push((port, protocol));
+            let published = bindings.into_iter().flatten().map(|binding| PublishedPort {
+                protocol,
+                host: text(binding.host_ip).and_then(|host| host.parse().ok()),
+                host_port: text(binding.host_port).and_then(|port| port.parse().ok()),
+                port,
+            });
+            facts.published.extend(published);
+        }
+        facts.exposed.sort();
+        facts.published.sort();
+        facts.published.dedup();
+        facts
+    }
+}
+
+/// The port in `80/tcp`.
+fn container_port(key: &str) -> Option<(u16, Protocol)> {
+    let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+    Some((port.parse().ok()?, Protocol::from_name(protocol)?))
+}
+
+/// Who is linked to by `/target:/own/alias` or `target:alias`.
+fn linked(link: &str) -> String {
+    let target = link.split(':').next().unwrap_or_default();
+    target.trim_start_matches('/').to_string()
 }
 
 impl Mode {
@@ -206,13 +260,16 @@ impl NetworkFacts {
     pub(super) fn from_inspection(answer: NetworkInspect) -> Result<Self, Missing> {
         let service = service(&answer);
         let id = text(answer.id).ok_or(Missing("Id"))?;
+        let name = text(answer.name).ok_or(Missing("Name"))?;
         let options = answer.options.unwrap_or_default();
         let configured = options.get("com.docker.network.bridge.name").cloned();
         let pools = answer.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let gateways = pools.iter().filter_map(|pool| pool.gateway.clone());
+        let policy = options::policy(&name, &options, gateways);
         let ports = answer.containers.unwrap_or_default();
         Ok(Self {
             network: Network {
-                name: text(answer.name).ok_or(Missing("Name"))?,
+                name,
                 bridge: text(configured)
                     .unwrap_or_else(|| format!("br-{}", id.get(..12).unwrap_or(&id))),
                 subnets: pools
@@ -221,6 +278,7 @@ impl NetworkFacts {
                     .collect(),
                 internal: answer.internal.unwrap_or_default(),
                 labels: answer.labels.unwrap_or_default().into_iter().collect(),
+                policy,
                 id: NetworkId(id),
             },
             service,
@@ -253,14 +311,13 @@ impl Port {
     }
 }
 
-/// Decides whether a network is one of ours: a bridge that a user made, of this host alone.
+/// Decides whether a network is one of ours: a bridge of this host alone.
 fn service(answer: &NetworkInspect) -> Service {
     let name = answer.name.as_deref().unwrap_or_default();
     let driver = answer.driver.as_deref().unwrap_or_default();
     let is = |flag: Option<bool>| flag == Some(true);
     match driver {
         "host" | "null" => Service::NotServed(None),
-        "bridge" if name == "bridge" => Service::NotServed(None),
         _ if is(answer.config_only) => Service::NotServed(None),
         "bridge" if name == "docker_gwbridge" || answer.scope.as_deref() == Some("swarm") => {
             Service::NotServed(Some(

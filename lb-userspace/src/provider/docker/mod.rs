@@ -13,6 +13,7 @@ mod inside;
 mod look;
 mod news;
 mod observe;
+mod options;
 mod phase;
 mod reads;
 mod signal;

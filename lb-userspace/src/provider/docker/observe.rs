@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use super::facts::{ContainerFacts, EndpointFacts, Mode, NetworkFacts, Port, Service};
 use super::phase::Phase;
 use super::view::{Known, Subject, View};
-use crate::model::{Attachment, Container, ContainerId, Elsewhere, Notice, Observed, RunState};
-
-/// Docker's name of the network that has no names.
-const DEFAULT_BRIDGE: &str = "bridge";
+use crate::model::{
+    Attachment, Container, ContainerId, Elsewhere, Notice, Observed, Publishing, RunState,
+};
 
 /// The observation that `view` amounts to.
 pub(super) fn observe(view: &View) -> Observed {
@@ -50,22 +49,59 @@ fn container(
         dns_servers: facts.dns_servers.clone(),
         attachments,
         elsewhere: elsewhere(view, facts),
+        publishing: publishing(view, facts),
     })
 }
 
-/// The most that the container has on any network that is not served, connected or yet to be.
+/// The most that the container has on any network without names of ours, connected or yet to be.
 fn elsewhere(view: &View, facts: &ContainerFacts) -> Elsewhere {
-    let others = others(view, facts).map(|network| match network.network.name.as_str() {
-        DEFAULT_BRIDGE => Elsewhere::WayOut,
-        _ => Elsewhere::Names,
+    let networks = connected(view, facts).map(|(network, _)| network);
+    let elsewhere = networks.map(|network| {
+        if network.network.policy.is_default_bridge {
+            Elsewhere::WayOut
+        } else if network.is_served() {
+            Elsewhere::Nothing
+        } else {
+            Elsewhere::Names
+        }
     });
-    others.max().unwrap_or_default()
+    elsewhere.max().unwrap_or_default()
 }
 
-/// The container's networks that are not served.
-fn others<'a>(view: &'a View, facts: &'a ContainerFacts) -> impl Iterator<Item = &'a NetworkFacts> {
+/// The container's networks, served or not, connected or yet to be.
+fn connected<'a>(
+    view: &'a View,
+    facts: &'a ContainerFacts,
+) -> impl Iterator<Item = (&'a NetworkFacts, &'a EndpointFacts)> {
     let networks = view.networks.values();
-    networks.filter(|other| !other.is_served() && facts.endpoint(&other.network).is_some())
+    networks.filter_map(|network| Some((network, facts.endpoint(&network.network)?)))
+}
+
+/// What the container publishes, and by which network it leaves.
+fn publishing(view: &View, facts: &ContainerFacts) -> Publishing {
+    let gateway = |has: fn(&EndpointFacts) -> bool| {
+        let networks = connected(view, facts);
+        let leading = networks.filter(|(network, endpoint)| {
+            endpoint.endpoint_id.is_some() && has(endpoint) && !network.network.internal
+        });
+        let first = leading.min_by_key(|(network, endpoint)| {
+            let (v4, v6) = endpoint.gateway;
+            let families = Reverse(u8::from(v4) + u8::from(v6));
+            (
+                Reverse(endpoint.gateway_priority),
+                families,
+                &network.network.name,
+            )
+        });
+        first.map(|(network, _)| network.network.id.clone())
+    };
+    Publishing {
+        ports: facts.ports.published.clone(),
+        exposed: facts.ports.exposed.clone(),
+        gateway_v4: gateway(|endpoint| endpoint.gateway.0),
+        gateway_v6: gateway(|endpoint| endpoint.gateway.1),
+        links: facts.links.clone(),
+    }
 }
 
 /// In the order in which Docker's DNS asks a container's networks.
@@ -232,8 +268,9 @@ fn container_notice(view: &View, id: &ContainerId, known: &Known) -> Option<Stri
 }
 
 fn names_notice(view: &View, facts: &ContainerFacts) -> Option<String> {
-    let mut named = others(view, facts).map(|network| network.network.name.as_str());
-    let network = named.find(|name| *name != DEFAULT_BRIDGE)?;
+    let mut networks = connected(view, facts).map(|(network, _)| network);
+    let network = networks.find(|network| !network.is_served())?;
+    let network = &network.network.name;
     Some(format!(
         "its names are left to Docker's resolver, which alone knows those of its network {network}: \
          aliases resolve to Members, not to VIPs; give it served networks only to change that"

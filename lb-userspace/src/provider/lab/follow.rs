@@ -13,8 +13,8 @@ use tokio::net::UnixDatagram;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::model::{
-    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, Notice,
-    Observed, RunState,
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, NetworkPolicy,
+    Notice, Observed, Publishing, RunState,
 };
 use crate::netns::{Interface, LinkChange, LinkWatch, Namespace, watch_links};
 use crate::provider::{Feed, Publisher, feed};
@@ -271,6 +271,7 @@ impl<'a> Follower<'a> {
             sharers: Vec::new(),
             dns_servers: Vec::new(),
             elsewhere: Elsewhere::Nothing,
+            publishing: publishing(container, record),
             attachments: container
                 .attachments
                 .iter()
@@ -305,6 +306,19 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
         && one.has_carrier == other.has_carrier
 }
 
+/// A lab's container publishes nothing, and leaves by its first Network that has a way out.
+fn publishing(container: &LabContainer, record: &Record) -> Publishing {
+    let networks = container.attachments.iter();
+    let mut networks = networks.filter_map(|found| record.network(&found.network));
+    let gateway = networks.find(|network| !network.internal);
+    let gateway = gateway.map(|network| NetworkId(network.id.clone()));
+    Publishing {
+        gateway_v4: gateway.clone(),
+        gateway_v6: gateway,
+        ..Publishing::default()
+    }
+}
+
 fn network(network: &LabNetwork) -> Network {
     Network {
         id: NetworkId(network.id.clone()),
@@ -313,6 +327,7 @@ fn network(network: &LabNetwork) -> Network {
         subnets: network.subnets.clone(),
         internal: network.internal,
         labels: network.labels.clone(),
+        policy: NetworkPolicy::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use bollard::models::{ContainerInspectResponse, EventMessage, NetworkInspect};
 use super::super::facts::{ContainerFacts, Mode, NetworkFacts, Run, Service};
 use super::super::news::{News, What};
 use super::super::signal::Signal;
-use crate::model::{ContainerId, NetworkId};
+use crate::model::{ContainerId, NetworkId, Protocol, PublishedPort};
 
 const OLD: &str = include_str!("../samples/container-20.10.json");
 const NEW: &str = include_str!("../samples/container-29.json");
@@ -98,7 +98,7 @@ fn a_network_of_ipv6_alone_with_a_bridge_of_a_given_name_is_read() {
 }
 
 #[test]
-fn only_a_users_own_bridge_of_this_host_is_served() {
+fn only_a_bridge_of_this_host_is_served() {
     let service = |changes: &[(&str, &str)]| {
         let mut answer: serde_json::Value = serde_json::from_str(NEW_NETWORK).unwrap();
         for (key, value) in changes {
@@ -112,7 +112,7 @@ fn only_a_users_own_bridge_of_this_host_is_served() {
     };
 
     assert_eq!(service(&[]), Service::Served);
-    assert_eq!(service(&[("Name", "bridge")]), Service::NotServed(None));
+    assert_eq!(service(&[("Name", "bridge")]), Service::Served);
     assert_eq!(
         service(&[("Driver", "host"), ("Name", "host")]),
         Service::NotServed(None)
@@ -150,6 +150,46 @@ fn how_a_container_is_on_the_network_is_read_from_its_mode() {
     assert_eq!(mode("none"), Mode::Nothing);
     assert_eq!(mode("container:abc"), Mode::Container("abc".to_string()));
     assert_eq!(mode("ds"), Mode::Networks);
+}
+
+#[test]
+fn ports_are_read_as_the_engine_has_bound_them() {
+    let mut answer: serde_json::Value = serde_json::from_str(NEW).unwrap();
+    answer["NetworkSettings"]["Ports"] = serde_json::json!({
+        "80/tcp": [
+            { "HostIp": "0.0.0.0", "HostPort": "8080" },
+            { "HostIp": "::", "HostPort": "8080" },
+        ],
+        "53/udp": [{ "HostIp": "127.0.0.2", "HostPort": "49153" }],
+        "81/tcp": [{ "HostIp": "", "HostPort": "" }],
+        "9000/sctp": null,
+        "7/other": null,
+    });
+    answer["HostConfig"]["Links"] = serde_json::json!(["/db:/web/database"]);
+
+    let facts = container(&answer.to_string());
+
+    let port = |protocol, host: &str, host_port, port| PublishedPort {
+        protocol,
+        host: host.parse().ok(),
+        host_port,
+        port,
+    };
+    let expected = [
+        port(Protocol::Tcp, "", None, 81),
+        port(Protocol::Tcp, "0.0.0.0", Some(8080), 80),
+        port(Protocol::Tcp, "::", Some(8080), 80),
+        port(Protocol::Udp, "127.0.0.2", Some(49153), 53),
+    ];
+    assert_eq!(facts.ports.published, expected);
+    let exposed = [
+        (53, Protocol::Udp),
+        (80, Protocol::Tcp),
+        (81, Protocol::Tcp),
+        (9000, Protocol::Sctp),
+    ];
+    assert_eq!(facts.ports.exposed, exposed);
+    assert_eq!(facts.links, ["db"]);
 }
 
 #[test]

@@ -277,6 +277,43 @@ fn networks_come_in_the_order_in_which_dockers_dns_asks_them() {
 }
 
 #[test]
+fn ports_are_at_the_network_that_leads_outside_for_each_family() {
+    let mut story = Story::default();
+    let mut internal = network(1, &[7]);
+    internal["Internal"] = true.into();
+    story.network(internal);
+    story.network(network(2, &[7]));
+    story.network(network(3, &[7]));
+    let mut macvlan = network(4, &[7]);
+    macvlan["Driver"] = "macvlan".into();
+    story.network(macvlan);
+    let mut gateways = |settings: Value| {
+        let mut answer = container(7, "running", &[1, 2, 3, 4]);
+        let networks = &mut answer["NetworkSettings"]["Networks"];
+        for (network, own) in settings.as_object().unwrap() {
+            for (key, value) in own.as_object().unwrap() {
+                networks[network][key] = value.clone();
+            }
+        }
+        story.inspected(answer);
+        let observed = story.observed();
+        let publishing = observed.containers[0].publishing.clone();
+        (publishing.gateway_v4, publishing.gateway_v6)
+    };
+
+    assert_eq!(
+        gateways(json!({})),
+        (Some(network_id(2)), None),
+        "by name, none internal"
+    );
+    let prefers = json!({ "net3": { "GwPriority": 1 } });
+    assert_eq!(gateways(prefers), (Some(network_id(3)), None));
+    let foreign = json!({ "net4": { "IPv6Gateway": "fd00::1", "GwPriority": -1 } });
+    let own = (Some(network_id(2)), Some(network_id(4)));
+    assert_eq!(gateways(foreign), own, "also one that is not served");
+}
+
+#[test]
 fn what_a_container_has_on_other_networks_is_observed_and_told() {
     let mut story = Story::default();
     story.network(network(1, &[7]));
