@@ -2,6 +2,7 @@
 
 mod container;
 mod group;
+mod host;
 mod network;
 mod observed;
 mod policy;
@@ -11,6 +12,7 @@ pub use container::{
     Publishing, RunState,
 };
 pub use group::{Group, Member, MemberState};
+pub use host::{Host, HostInterface, HostInterfaceKind};
 pub use network::{GatewayMode, Network, NetworkId, NetworkPolicy};
 pub use observed::{Notice, Observed};
 pub use policy::{EndpointMode, LabelPolicy, Policy, PolicyError, label};

@@ -11,8 +11,8 @@ use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use super::describe;
 use super::netlink::Netlink;
+use super::{describe, host};
 
 /// One interface of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Interface {
     /// Address and prefix length, IPv4 and IPv6, link-local ones too.
     pub addresses: Vec<IpNet>,
     pub kind: InterfaceKind,
+    /// Whether its packets begin with an Ethernet header.
+    pub is_ethernet: bool,
     /// Asked to carry packets.
     pub is_up: bool,
     /// Able to: a veth when both ends are up.
@@ -68,6 +70,7 @@ impl Interface {
             master: None,
             addresses: Vec::new(),
             kind: InterfaceKind::Other(String::new()),
+            is_ethernet: host::has_ethernet(message.header.link_layer_type),
             is_up: message.header.flags.contains(LinkFlags::Up),
             has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
         };

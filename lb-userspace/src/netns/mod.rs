@@ -6,6 +6,7 @@
 //! (about 50 µs), and what is needed for longer is a socket that was opened inside: a socket keeps
 //! its namespace, whoever uses it.
 
+mod host;
 mod id;
 mod interface;
 mod link;
@@ -24,6 +25,7 @@ use std::thread;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns, unshare};
 
+pub use host::{HostWatch, watch_host};
 pub use interface::{Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
 pub use pin::unpin;
@@ -31,6 +33,8 @@ pub use route::Route;
 pub use watch::{LinkChange, LinkWatch, watch_links};
 
 use netlink::Netlink;
+
+use crate::model::Host;
 
 /// A network namespace, kept alive while this value lives.
 #[derive(Debug)]
@@ -83,6 +87,12 @@ impl Namespace {
     /// Every interface here with its addresses, by index.
     pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
         interface::interfaces(&mut self.netlink()?)
+    }
+
+    /// Every interface here that is no port of a bridge, with its addresses and whether a default
+    /// route leads through it.
+    pub fn host(&self) -> io::Result<Host> {
+        host::host(&mut self.netlink()?)
     }
 
     /// Makes `to` reachable directly through an interface here (`ip route add <to> dev … scope

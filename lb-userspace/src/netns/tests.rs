@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::model::HostInterfaceKind;
 
 /// Two namespaces with a veth pair: `near` in the first, `far` in the second.
 fn pair() -> (Namespace, Namespace) {
@@ -280,4 +281,62 @@ async fn what_a_bridge_tells_of_its_ports_is_not_taken_for_news_of_the_interface
             LinkChange::Missed => panic!("nothing was missed"),
         }
     }
+}
+
+#[test]
+fn the_host_is_read_with_its_addresses_and_its_ways_out() {
+    let (first, second) = pair();
+    let near = find(&first, "near").ifindex;
+    let mut links = first.links().unwrap();
+    let bridge = links.add_bridge("br0").unwrap();
+    for (ifindex, address) in [
+        (near, "192.0.2.1/24"),
+        (near, "2001:db8::1/64"),
+        (bridge, "10.0.0.1/16"),
+    ] {
+        links
+            .add_address(ifindex, address.parse().unwrap())
+            .unwrap();
+        links.set_up(ifindex).unwrap();
+    }
+    let far = find(&second, "far").ifindex;
+    second.links().unwrap().set_up(far).unwrap();
+    first.add_route(near, "0.0.0.0/0".parse().unwrap()).unwrap();
+
+    let host = first.host().unwrap();
+
+    let near = host
+        .interfaces
+        .iter()
+        .find(|one| one.name == "near")
+        .unwrap();
+    assert!(near.has_default_route && near.kind == HostInterfaceKind::Ethernet);
+    assert_eq!(near.mac, [2, 0, 0, 0, 0, 7]);
+    let wanted: Vec<ipnet::IpNet> = ["192.0.2.1/24", "2001:db8::1/64"]
+        .map(|a| a.parse().unwrap())
+        .into();
+    assert_eq!(near.addresses[..2], wanted, "global ones first");
+    let bridge = host.bridge("br0").unwrap();
+    assert!(!bridge.has_default_route);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_of_the_host_come_for_what_it_sends_from_alone() {
+    let (first, _second) = pair();
+    let runtime = tokio::runtime::Handle::current();
+    let watch = first.run(|| {
+        let _guard = runtime.enter();
+        watch_host().unwrap()
+    });
+    let mut watch = watch.unwrap();
+    let mut links = first.links().unwrap();
+    let bridge = links.add_bridge("br0").unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
+    assert!(told.is_ok(), "a new bridge is news");
+
+    links
+        .add_address(bridge, "10.0.0.1/16".parse().unwrap())
+        .unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
+    assert!(told.is_ok(), "an address is news");
 }

@@ -114,6 +114,6 @@ fn changes(datagram: &[u8]) -> Vec<LinkChange> {
 
 /// A bridge tells of its ports in messages that look the same, under its own address family: they
 /// leave out what the interface is, and the last of them only says that it is no port any more.
-fn is_about_the_interface(message: &LinkMessage) -> bool {
+pub(super) fn is_about_the_interface(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
 }

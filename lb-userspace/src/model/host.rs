@@ -1,0 +1,51 @@
+//! The host: the network namespace that veer serves.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The host's interfaces, by index, without the ports of bridges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub interfaces: Vec<HostInterface>,
+}
+
+/// One interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInterface {
+    pub ifindex: u32,
+    pub name: String,
+    /// All zero where the interface has none.
+    pub mac: [u8; 6],
+    pub kind: HostInterfaceKind,
+    /// The first one of each family is what the host itself sends from.
+    pub addresses: Vec<IpNet>,
+    /// Of either family.
+    pub has_default_route: bool,
+}
+
+/// What sort of interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostInterfaceKind {
+    Loopback,
+    Bridge,
+    Ethernet,
+    /// Its packets have no Ethernet header: a tunnel.
+    Headless,
+}
+
+impl Host {
+    /// The bridge of this name.
+    pub fn bridge(&self, name: &str) -> Option<&HostInterface> {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|one| one.kind == HostInterfaceKind::Bridge && one.name == name)
+    }
+
+    /// Every address of the host.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.interfaces.iter().flat_map(|one| &one.addresses);
+        addresses.map(IpNet::addr)
+    }
+}

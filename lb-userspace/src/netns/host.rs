@@ -1,0 +1,186 @@
+//! The interfaces, addresses and default routes of the host, and news of them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::link::LinkLayerType;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::describe;
+use super::interface::{self, Interface, InterfaceKind};
+use super::netlink::{self, Netlink};
+use super::watch::is_about_the_interface;
+use crate::model::{Host, HostInterface, HostInterfaceKind};
+
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR and RTMGRP_IPV6_ROUTE.
+const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
+
+/// Room for a burst of news, in bytes.
+const QUEUE: u32 = 4 << 20;
+
+/// The interfaces of the socket's namespace that are no ports of bridges.
+pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
+    let all = interface::interfaces(netlink)?;
+    let leading = default_routes(netlink)?;
+    let bridges: BTreeSet<u32> = all
+        .iter()
+        .filter(|one| one.kind == InterfaceKind::Bridge)
+        .map(|one| one.ifindex)
+        .collect();
+    let is_port = |one: &Interface| one.master.is_some_and(|master| bridges.contains(&master));
+    let interfaces = all.into_iter().filter(|one| !is_port(one)).map(|one| {
+        let mut addresses = one.addresses;
+        // Link-local addresses of IPv6 come last: a global one is what the host sends from.
+        addresses.sort_by_key(|net| match net.addr() {
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        });
+        HostInterface {
+            has_default_route: leading.contains(&one.ifindex),
+            kind: match one.kind {
+                InterfaceKind::Loopback => HostInterfaceKind::Loopback,
+                InterfaceKind::Bridge => HostInterfaceKind::Bridge,
+                InterfaceKind::Veth | InterfaceKind::Other(_) if one.is_ethernet => {
+                    HostInterfaceKind::Ethernet
+                }
+                InterfaceKind::Veth | InterfaceKind::Other(_) => HostInterfaceKind::Headless,
+            },
+            ifindex: one.ifindex,
+            name: one.name,
+            mac: one.mac,
+            addresses,
+        }
+    });
+    Ok(Host {
+        interfaces: interfaces.collect(),
+    })
+}
+
+/// The interfaces that a default route of either family leads through, those of several next hops
+/// as well.
+fn default_routes(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
+    let mut leading = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        let routes = netlink
+            .dump(&RouteNetlinkMessage::GetRoute(request))
+            .map_err(|error| describe(error, || "list routes".to_string()))?;
+        for message in routes {
+            if let RouteNetlinkMessage::NewRoute(route) = message
+                && is_default(&route)
+            {
+                leading.extend(ways(&route));
+            }
+        }
+    }
+    Ok(leading)
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    let header = &route.header;
+    header.destination_prefix_length == 0
+        && header.table == RouteHeader::RT_TABLE_MAIN
+        && header.kind == RouteType::Unicast
+}
+
+fn ways(route: &RouteMessage) -> Vec<u32> {
+    let ways = route
+        .attributes
+        .iter()
+        .flat_map(|attribute| match attribute {
+            RouteAttribute::Oif(ifindex) => vec![*ifindex],
+            RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+            _ => Vec::new(),
+        });
+    ways.collect()
+}
+
+/// Tells when the host's interfaces, addresses or default routes may have changed.
+#[derive(Debug)]
+pub struct HostWatch {
+    socket: AsyncFd<Socket>,
+    buffer: Vec<u8>,
+}
+
+/// News of the calling thread's namespace, from now on. Must be called within a tokio runtime.
+pub fn watch_host() -> io::Result<HostWatch> {
+    open().map_err(|error| describe(error, || "watch addresses and routes".to_string()))
+}
+
+fn open() -> io::Result<HostWatch> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_rx_buf_sz(QUEUE)?;
+    socket.bind(&SocketAddr::new(0, GROUPS))?;
+    socket.set_non_blocking(true)?;
+    // SAFETY: a `Socket` keeps its one descriptor open, and the same, until it is dropped.
+    let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(HostWatch {
+        socket: socket?,
+        buffer: Vec::with_capacity(64 * 1024),
+    })
+}
+
+impl HostWatch {
+    /// Waits until something may have changed. What comes meanwhile is one change. Dropping the future
+    /// before it is ready may lose news of a change that the next one tells of again.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        let mut changed = false;
+        loop {
+            let mut ready = self.socket.readable().await?;
+            self.buffer.clear();
+            match ready.get_inner().recv(&mut self.buffer, 0) {
+                Ok(_) => changed |= matters(&self.buffer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                    if changed {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
+                Err(error) => return Err(describe(error, || "read news of the host".into())),
+            }
+        }
+    }
+}
+
+impl AsRawFd for HostWatch {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Whether a datagram tells of something that [`host`] has. One that cannot be read may.
+fn matters(datagram: &[u8]) -> bool {
+    let Ok(messages) = netlink::parse(datagram) else {
+        return true;
+    };
+    messages.into_iter().any(|message| match message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+        ) => {
+            // Interfaces of containers come and go all the time, as ports of bridges.
+            let is_port = Interface::from_message(&link).master.is_some();
+            is_about_the_interface(&link) && !is_port
+        }
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
+        ) => true,
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => route.header.destination_prefix_length == 0,
+        _ => false,
+    })
+}
+
+/// Whether packets of this kind of link begin with an Ethernet header.
+pub(super) fn has_ethernet(layer: LinkLayerType) -> bool {
+    matches!(layer, LinkLayerType::Ether | LinkLayerType::Loopback)
+}
