@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+pub mod engine;
 pub mod instance;
 pub mod model;
 pub mod netns;

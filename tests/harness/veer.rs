@@ -12,7 +12,7 @@ use lb_common::{
 use lb_userspace::config::Maps;
 use lb_userspace::datapath::{Datapath, Filter, Hook, OBJECT, Options};
 use lb_userspace::instance::Instance;
-use lb_userspace::reconcile::{State, plan};
+use lb_userspace::reconcile::{Role, State, plan};
 use tempfile::TempDir;
 
 use crate::host::Host;
@@ -182,7 +182,7 @@ impl<'h> Veer<'h> {
         let id = self.id(station);
         self.wanted.endpoints.remove(&id);
         self.wanted.veths.remove(&station.host_ifindex);
-        self.wanted.attached.remove(&station.host_ifindex);
+        self.wanted.attached.remove(&(Role::Endpoint, station.host_ifindex));
         self.leave_groups(station);
         self.apply();
     }
@@ -245,7 +245,7 @@ impl<'h> Veer<'h> {
         };
         self.wanted.endpoints.insert(id, endpoint);
         self.wanted.veths.insert(station.host_ifindex, veth);
-        self.wanted.attached.insert(station.host_ifindex);
+        self.wanted.attached.insert((Role::Endpoint, station.host_ifindex));
     }
 
     /// Publishes every Group's table, and carries out what is missing.

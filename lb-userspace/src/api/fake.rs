@@ -63,6 +63,12 @@ impl Api for Host {
                 for_seconds: 3,
                 detail: "connection refused".into(),
             },
+            ports: PortsReport {
+                mode: "replace".into(),
+                masquerade: "ebpf".into(),
+                uplinks: vec!["eth0".into()],
+                published: 1,
+            },
             counts: Counts {
                 networks: 1,
                 containers: 3,
@@ -167,6 +173,7 @@ impl Api for Host {
             id: 1,
             address: VIP,
             port: None,
+            last_port: None,
             protocol: None,
             network: "app".into(),
             group: "tg-net".into(),

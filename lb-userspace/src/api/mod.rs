@@ -41,8 +41,8 @@ pub use rows::{
 };
 pub use server::{ServeError, Server};
 pub use status::{
-    Collection, Counts, DnsReport, Failure, Latency, MapFill, ProviderReport, ProviderState,
-    ReasonCount, Status,
+    Collection, Counts, DnsReport, Failure, Latency, MapFill, PortsReport, ProviderReport,
+    ProviderState, ReasonCount, Status,
 };
 
 /// The questions that the daemon answers.

@@ -89,9 +89,14 @@ pub struct FrontendRow {
     pub address: IpAddr,
     /// None: every port.
     pub port: Option<u16>,
+    /// The last one of a range.
+    #[serde(default)]
+    pub last_port: Option<u16>,
     /// None: TCP, UDP and ICMP echo.
     pub protocol: Option<String>,
+    /// Of a VIP; of published ports `host`.
     pub network: String,
+    /// Alias of a Group; of published ports, who is behind them.
     pub group: String,
     pub algorithm: String,
     pub affinity_seconds: u32,

@@ -13,6 +13,7 @@ pub struct Status {
     pub pid: u32,
     pub uptime_seconds: u64,
     pub provider: ProviderReport,
+    pub ports: PortsReport,
     pub counts: Counts,
     pub dns: DnsReport,
     pub latency: Latency,
@@ -46,6 +47,19 @@ pub enum ProviderState {
     Following,
     /// Membership is the last one seen; it is tried again.
     Failing,
+}
+
+/// Published ports and the way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortsReport {
+    /// `replace`: Docker has no rules, veer does everything; `beside`: Docker's rules stay.
+    pub mode: String,
+    /// Who gives what leaves an address of the host: `ebpf`, `kernel` or `off`.
+    pub masquerade: String,
+    /// Names of the interfaces that lead outside.
+    pub uplinks: Vec<String>,
+    /// Frontends at addresses of the host.
+    pub published: usize,
 }
 
 /// How much is served.

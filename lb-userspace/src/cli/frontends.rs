@@ -38,6 +38,10 @@ impl Frontends {
         ]);
         for row in rows {
             let port = row.port.map_or("all".to_owned(), |port| port.to_string());
+            let port = port
+                + &row
+                    .last_port
+                    .map_or(String::new(), |last| format!("-{last}"));
             let protocol = row.protocol.map(|name| format!("/{name}"));
             table.row([
                 row.address.to_string(),

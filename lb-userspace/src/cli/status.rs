@@ -48,6 +48,7 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
         "serving     {} Networks, {} containers, {} Endpoints, {} Groups, {} Frontends",
         counts.networks, counts.containers, counts.endpoints, counts.groups, counts.frontends
     )?;
+    writeln!(out, "ports       {}", ports(&status.ports))?;
     writeln!(
         out,
         "dns         {} of {} namespaces taken over; {} answered, {} from cache, {} forwarded, \
@@ -76,6 +77,16 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
         "collection  {} entries examined, {} Connections forgotten",
         status.collection.examined, status.collection.expired
     )
+}
+
+fn ports(report: &api::PortsReport) -> String {
+    let uplinks = match report.uplinks.as_slice() {
+        [] => "no uplink: none has a default route, name one in [uplinks]".to_owned(),
+        names => format!("uplinks {}", names.join(", ")),
+    };
+    let (mode, masquerade) = (&report.mode, &report.masquerade);
+    let published = report.published;
+    format!("{mode} mode, {published} published, masquerade {masquerade}, {uplinks}")
 }
 
 fn provider(report: &api::ProviderReport) -> String {

@@ -131,6 +131,7 @@ fn status(shared: &Shared) -> Result<Status, Unanswered> {
         pid: std::process::id(),
         uptime_seconds: shared.started.elapsed().as_secs(),
         counts: view.counts(),
+        ports: shared.ports_report(&view),
         latency: progress.latency.report(),
         collection: progress.collection,
         reasons: reasons

@@ -20,7 +20,7 @@ use super::report::View;
 use crate::api::{ConnectionRow, ExplainRequest, Explanation, Finding, Outcome, Problem};
 use crate::datapath::{self, Datapath, Filter, Maps};
 use crate::model::{EndpointMode, Group};
-use crate::reconcile::{ServedEndpoint, ServedInterface};
+use crate::reconcile::{Role, ServedEndpoint, ServedInterface};
 
 use packet::{Protocol, opening};
 use target::Target;
@@ -205,7 +205,12 @@ impl<'a> Copy<'a> {
         };
         self.memory.veths.insert(ifindex, veth);
         self.take_endpoint(veth.endpoint);
-        if view.desired.state.attached.contains(&ifindex) {
+        if view
+            .desired
+            .state
+            .attached
+            .contains(&(Role::Endpoint, ifindex))
+        {
             let text = format!(
                 "{} ({ifindex}) runs endpoint_in on what it sends",
                 interface.name

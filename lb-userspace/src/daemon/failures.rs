@@ -26,6 +26,8 @@ pub(super) enum Subject {
     Namespace { cookie: u64, name: String },
     /// A Frontend, by `network/alias` or its address.
     Frontend(String),
+    /// Something of the host's: an interface, an address, a Network.
+    Host(String),
     /// Settings of the whole datapath.
     Settings,
     /// The file with the identities.
@@ -42,6 +44,7 @@ impl fmt::Display for Subject {
             Self::Attachment { name, .. } => write!(f, "container {name}"),
             Self::Namespace { name, .. } => write!(f, "namespace of {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
+            Self::Host(what) => f.write_str(what),
             Self::Settings => f.write_str("settings"),
             Self::Identities => f.write_str("identities"),
             Self::Collection => f.write_str("collection"),
@@ -57,6 +60,7 @@ impl Subject {
             Self::Attachment { .. }
             | Self::Namespace { .. }
             | Self::Frontend(_)
+            | Self::Host(_)
             | Self::Settings
             | Self::Identities => true,
             Self::Collection | Self::Audit => false,

@@ -41,7 +41,9 @@ use crate::api::Server;
 use crate::config::Config;
 use crate::datapath::{self, Datapath, EventStream, PacketLog};
 use crate::dns::{self, Dns};
-use crate::model::Notice;
+use crate::engine::Process;
+use crate::model::{Host, Notice};
+use crate::netns::{HostWatch, Namespace, watch_host};
 use crate::provider::Feed;
 
 pub use settings::{ConfigSource, Overrides};
@@ -81,6 +83,8 @@ struct Daemon {
     shared: Arc<Shared>,
     rounds: Rounds,
     feed: Feed,
+    watch: HostWatch,
+    source: Source,
     signals: Signals,
     _server: Server,
 }
@@ -124,7 +128,10 @@ impl Daemon {
         }
         let source = Source::choose(&config).await;
         let feed = source.start(&config, &instance)?;
+        let watch = watch_host().context("watch this network namespace")?;
+        let host = look(&config, source).context("look at this network namespace")?;
         let shared = Arc::new(Shared::new(Parts {
+            host,
             provider: source.name(),
             health: feed.health.clone(),
             instance,
@@ -149,6 +156,8 @@ impl Daemon {
             shared,
             rounds,
             feed,
+            watch,
+            source,
             signals,
             _server: server,
         })
@@ -168,6 +177,10 @@ impl Daemon {
                     self.round(true);
                 }
                 () = at(retry) => self.round(false),
+                changed = self.watch.changed() => {
+                    changed?;
+                    self.look();
+                }
                 _ = collection.tick() => block_in_place(|| self.rounds.collect()),
                 _ = audit.tick() => {
                     block_in_place(|| {
@@ -183,6 +196,19 @@ impl Daemon {
                 _ = self.signals.terminate.recv() => return Ok(()),
                 _ = self.signals.interrupt.recv() => return Ok(()),
             }
+        }
+    }
+
+    /// Looks at the host's interfaces, addresses and routes again.
+    fn look(&mut self) {
+        let config = self.shared.config.load();
+        match block_in_place(|| look(&config, self.source)) {
+            Ok(host) if host == **self.shared.host.load() => {}
+            Ok(host) => {
+                self.shared.host.store(Arc::new(host));
+                self.round(false);
+            }
+            Err(error) => tracing::warn!(%error, "the host's interfaces stay as they were known"),
         }
     }
 
@@ -263,6 +289,13 @@ fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
     std::fs::write(&path, lines.collect::<String>())
         .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+/// The host as it is now. Must be called from a thread in its namespace.
+fn look(config: &Config, source: Source) -> std::io::Result<Host> {
+    let mut host = Namespace::current()?.host()?;
+    host.has_docker_rules = source == Source::Docker && Process::has_rules(&config.engine.socket);
+    Ok(host)
 }
 
 /// Ticks that are never made up for.

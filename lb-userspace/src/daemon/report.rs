@@ -15,7 +15,7 @@ use crate::api::{
     NetworkRow, Side,
 };
 use crate::model::{EndpointMode, Group, Member, MemberState, Network, Observed};
-use crate::reconcile::{Desired, ServedEndpoint};
+use crate::reconcile::{Desired, ServedEndpoint, ServedPorts};
 
 /// What is served at one moment.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,9 @@ impl View {
 
     /// Ids of the Frontends whose counters the rows need.
     pub(super) fn frontend_ids(&self) -> impl Iterator<Item = u32> {
-        self.desired.groups.iter().flat_map(frontend_ids)
+        let published = self.desired.ports.iter().map(|ports| ports.frontend);
+        let vips = self.desired.groups.iter().flat_map(frontend_ids);
+        vips.chain(published)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -159,7 +161,8 @@ impl View {
     }
 
     pub(super) fn frontends(&self, counted: &Counted) -> Vec<FrontendRow> {
-        let frontends = self.desired.state.frontends.iter();
+        let vips = self.desired.state.frontends.iter();
+        let vips = vips.filter(|(key, _)| key.zone != 0);
         let row = |(key, frontend): (&FrontendKey, &lb_common::Frontend)| {
             let group = self.group_of(frontend.id);
             let counters = counted.frontend(frontend.id);
@@ -167,6 +170,7 @@ impl View {
                 id: frontend.id,
                 address: key.address.get(),
                 port: (!key.port.is_none()).then(|| key.port.get()),
+                last_port: None,
                 protocol: (key.protocol != 0).then(|| protocol_name(key.protocol)),
                 network: group.map(|g| g.network_name.clone()).unwrap_or_default(),
                 group: group.map(|g| g.alias.clone()).unwrap_or_default(),
@@ -178,7 +182,29 @@ impl View {
                 refused: counters.refused,
             }
         };
-        frontends.map(row).collect()
+        let published = self.desired.ports.iter();
+        let published = published.map(|ports| self.published(ports, counted));
+        vips.map(row).chain(published).collect()
+    }
+
+    fn published(&self, ports: &ServedPorts, counted: &Counted) -> FrontendRow {
+        let counters = counted.frontend(ports.frontend);
+        let backends = ports.endpoints.iter();
+        FrontendRow {
+            id: ports.frontend,
+            address: ports.address,
+            port: Some(ports.first),
+            last_port: (ports.last > ports.first).then_some(ports.last),
+            protocol: Some(ports.protocol.to_string()),
+            network: "host".to_owned(),
+            group: ports.target.clone(),
+            algorithm: ports.algorithm.to_string(),
+            affinity_seconds: 0,
+            backends: backends.map(|id| self.container_of(*id)).collect(),
+            slots: ports.endpoints.len() as u32,
+            connections: counters.connections,
+            refused: counters.refused,
+        }
     }
 
     /// Names of the containers in a Frontend's table, each once, in its order.

@@ -11,7 +11,7 @@ use lb_common::{EndpointId, FrontendKey};
 
 use super::failures::Subject;
 use crate::model::{Group, Observed};
-use crate::reconcile::{Desired, ServedEndpoint, State, Step};
+use crate::reconcile::{Desired, Fact, Place, Role, ServedEndpoint, State, Step};
 
 /// `observed` as if the interfaces of the attachments among `subjects` were not there yet.
 pub(super) fn without<'a>(
@@ -65,9 +65,18 @@ pub(super) fn with_names(observed: &Observed) -> Cow<'_, Observed> {
 pub(super) fn subject(step: &Step, actual: &State, desired: &Desired) -> Subject {
     match step {
         Step::PutSettings(_) => Subject::Settings,
+        Step::PutFact(fact) => Subject::Host(fact.place().to_string()),
+        Step::RemoveFact(place) => Subject::Host(place.to_string()),
+        Step::PutPorts(run) => Subject::Frontend(format!("port {}", run.first)),
+        Step::Attach(role @ (Role::Bridge | Role::Uplink), ifindex)
+        | Step::Detach(role @ (Role::Bridge | Role::Uplink), ifindex) => {
+            Subject::Host(format!("{} {ifindex}", role.name()))
+        }
         Step::PutEndpoint(id, _) | Step::RetireEndpoint(id, _) => attachment(*id, desired),
         Step::PutVeth(_, veth) => attachment(veth.endpoint, desired),
-        Step::Attach(ifindex) | Step::Detach(ifindex) | Step::RemoveVeth(ifindex) => {
+        Step::Attach(Role::Endpoint, ifindex)
+        | Step::Detach(Role::Endpoint, ifindex)
+        | Step::RemoveVeth(ifindex) => {
             let veths = [&desired.state.veths, &actual.veths];
             let veth = veths.into_iter().find_map(|veths| veths.get(ifindex));
             attachment(veth.map_or(0, |veth| veth.endpoint), desired)
@@ -127,13 +136,17 @@ fn has_vip(group: &Group, key: &FrontendKey) -> bool {
 /// Plan stands on something that is not there.
 pub(super) fn needs_another_plan(step: &Step) -> bool {
     match step {
-        Step::PutEndpoint(..) | Step::PutVeth(..) | Step::Attach(_) => true,
+        Step::PutEndpoint(..) | Step::PutVeth(..) | Step::Attach(Role::Endpoint, _) => true,
         Step::PutSettings(_)
+        | Step::PutFact(_)
+        | Step::RemoveFact(_)
+        | Step::PutPorts(_)
+        | Step::Attach(Role::Bridge | Role::Uplink, _)
         | Step::PutSlots { .. }
         | Step::PutFrontend(..)
         | Step::RemoveFrontend(_)
         | Step::ReleaseSlots { .. }
-        | Step::Detach(_)
+        | Step::Detach(..)
         | Step::RemoveVeth(_)
         | Step::RetireEndpoint(..) => false,
     }
@@ -146,8 +159,17 @@ pub(super) struct Blocked {
     unwritten: BTreeSet<u32>,
     /// Tables that are still pointed at.
     published: BTreeSet<u32>,
-    /// Interfaces that the program is still attached to.
+    /// Interfaces that a program is still attached to.
     attached: BTreeSet<u32>,
+    /// Interfaces that nothing describes.
+    unknown: BTreeSet<u32>,
+    /// Lists of clients that are not wholly written.
+    lists: BTreeSet<u32>,
+    /// Cells, by protocol and first port, that a Frontend is missing for.
+    unpublished: BTreeSet<(u8, u16)>,
+    /// Cells that some port may still belong to, and so on for lists.
+    kept_cells: BTreeSet<(u8, u16)>,
+    kept_lists: BTreeSet<u32>,
 }
 
 impl Blocked {
@@ -160,14 +182,31 @@ impl Blocked {
             Step::PutFrontend(key, _) | Step::RemoveFrontend(key) => {
                 let kept = actual.frontends.get(key);
                 self.published.extend(kept.map(|frontend| frontend.first_slot));
+                self.kept_lists.extend(kept.map(|frontend| frontend.sources));
+                if kept.is_none() {
+                    self.unpublished.insert((key.protocol, key.port.get()));
+                }
             }
-            Step::Detach(ifindex) => {
+            Step::Detach(_, ifindex) => {
                 self.attached.insert(*ifindex);
             }
+            Step::PutFact(Fact::Interface(ifindex, _)) => {
+                self.unknown.insert(*ifindex);
+            }
+            Step::PutFact(Fact::Source(key, _)) => {
+                self.lists.insert(key.list);
+            }
+            Step::PutPorts(run) => {
+                let before = (run.first..=run.last).map(|port| actual.cells.cell(run.protocol, port));
+                let before = before.map(|cell| (run.protocol, cell));
+                self.kept_cells.extend(before);
+            }
             Step::PutSettings(_)
+            | Step::PutFact(_)
+            | Step::RemoveFact(_)
             | Step::PutEndpoint(..)
             | Step::PutVeth(..)
-            | Step::Attach(_)
+            | Step::Attach(..)
             | Step::ReleaseSlots { .. }
             | Step::RemoveVeth(_)
             // A Backend that is gone is void even if a table still names it.
@@ -179,17 +218,26 @@ impl Blocked {
     pub(super) fn has(&self, step: &Step) -> bool {
         match step {
             Step::PutFrontend(_, frontend) => {
-                frontend.slot_count > 0 && self.unwritten.contains(&frontend.first_slot)
+                (frontend.slot_count > 0 && self.unwritten.contains(&frontend.first_slot))
+                    || self.lists.contains(&frontend.sources)
             }
+            Step::PutPorts(run) => self.unpublished.contains(&(run.protocol, run.cell)),
+            Step::RemoveFrontend(key) => {
+                key.zone == 0 && self.kept_cells.contains(&(key.protocol, key.port.get()))
+            }
+            Step::Attach(Role::Bridge | Role::Uplink, ifindex) => self.unknown.contains(ifindex),
+            Step::RemoveFact(Place::Interface(ifindex)) => self.attached.contains(ifindex),
+            Step::RemoveFact(Place::Source(key)) => self.kept_lists.contains(&key.list),
             Step::ReleaseSlots { first } => self.published.contains(first),
             Step::RemoveVeth(ifindex) => self.attached.contains(ifindex),
             Step::PutSettings(_)
+            | Step::PutFact(_)
+            | Step::RemoveFact(_)
             | Step::PutEndpoint(..)
             | Step::PutVeth(..)
-            | Step::Attach(_)
+            | Step::Attach(Role::Endpoint, _)
             | Step::PutSlots { .. }
-            | Step::RemoveFrontend(_)
-            | Step::Detach(_)
+            | Step::Detach(..)
             | Step::RetireEndpoint(..) => false,
         }
     }

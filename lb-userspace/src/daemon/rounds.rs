@@ -114,6 +114,7 @@ impl Rounds {
         observed: &Arc<Observed>,
         now: Instant,
     ) -> (Arc<Observed>, Desired, bool) {
+        let host = self.shared.host.load_full();
         let mut config = Config::clone(&self.shared.config.load());
         config.maps = self.sizes;
         if !self.adopted {
@@ -125,7 +126,7 @@ impl Rounds {
         loop {
             let rest = round::without(observed, self.shared.progress().failures.paused(now));
             let rest = rest.map_or_else(|| Arc::clone(observed), Arc::new);
-            let desired = desire(&rest, &config, &mut self.identities);
+            let desired = desire(&rest, &host, &config, &mut self.identities);
             self.save();
             let steps = plan(&self.actual, &desired.state);
             plans += 1;
@@ -246,6 +247,7 @@ impl Rounds {
                 .iter()
                 .any(|space| space.netns.cookie == *cookie),
             Subject::Frontend(_)
+            | Subject::Host(_)
             | Subject::Settings
             | Subject::Identities
             | Subject::Collection

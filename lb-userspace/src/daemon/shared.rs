@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use lb_common::Mode as Beside;
 use tokio::sync::watch;
 
 use super::failures::Failures;
 use super::latency::Histogram;
 use super::report::{Counted, View};
-use crate::api::{Collection, ConfigReport, DnsReport, ProviderReport, ProviderState};
-use crate::config::Config;
+use crate::api::{Collection, ConfigReport, DnsReport, PortsReport, ProviderReport, ProviderState};
+use crate::config::{Config, Masquerade, Mode};
 use crate::datapath::{Datapath, DatapathError};
 use crate::dns::{Dns, Records};
 use crate::instance::Instance;
-use crate::model::Notice;
+use crate::model::{Host, Notice};
 use crate::provider::ProviderHealth;
+use crate::reconcile::Role;
 
 /// A running daemon, as the loop and the API see it.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     pub(super) config: ArcSwap<Config>,
     /// Where the configuration was read from; `None`: nowhere.
     pub(super) file: Option<PathBuf>,
+    /// The host as it was looked at last.
+    pub(super) host: ArcSwap<Host>,
     /// What was applied last.
     pub(super) view: ArcSwap<View>,
     /// What DNS answers.
@@ -59,6 +63,7 @@ pub(super) struct Parts {
     pub(super) provider: &'static str,
     pub(super) health: watch::Receiver<ProviderHealth>,
     pub(super) config: Config,
+    pub(super) host: Host,
     pub(super) file: Option<PathBuf>,
     pub(super) datapath: Datapath,
     pub(super) dns: Dns,
@@ -74,6 +79,7 @@ impl Shared {
             health: parts.health,
             config: ArcSwap::from_pointee(parts.config),
             file: parts.file,
+            host: ArcSwap::from_pointee(parts.host),
             view: ArcSwap::default(),
             records: ArcSwap::default(),
             dns: parts.dns,
@@ -160,6 +166,27 @@ impl Shared {
             state,
             for_seconds: elapsed.as_secs(),
             detail,
+        }
+    }
+
+    pub(super) fn ports_report(&self, view: &View) -> PortsReport {
+        let state = &view.desired.state;
+        let host = self.host.load();
+        let is_uplink = |ifindex| state.attached.contains(&(Role::Uplink, ifindex));
+        let uplinks = host.interfaces.iter().filter(|one| is_uplink(one.ifindex));
+        let beside = state.settings.has(Beside::BESIDE);
+        let masquerade = match self.config.load().ports.masquerade {
+            // Docker's rules do it.
+            _ if beside => Masquerade::Kernel,
+            configured => configured,
+        };
+        PortsReport {
+            mode: if beside { Mode::Beside } else { Mode::Replace }
+                .name()
+                .to_owned(),
+            masquerade: masquerade.name().to_owned(),
+            uplinks: uplinks.map(|one| one.name.clone()).collect(),
+            published: view.desired.ports.len(),
         }
     }
 

@@ -32,6 +32,7 @@ enum Command {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
+    MapNextKey = 4,
     ObjPin = 6,
     ObjGet = 7,
     ProgTestRun = 10,
@@ -56,6 +57,7 @@ pub(super) enum AttachType {
     GetPeerName4 = 29,
     GetPeerName6 = 30,
     TcxIngress = 46,
+    TcxEgress = 47,
 }
 
 /// `BPF_F_BEFORE` without a relative: before all others.
@@ -185,8 +187,12 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Attaches a classifier to an interface of the calling thread's namespace, before all others.
-pub(super) fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
-    create_link(program, ifindex, AttachType::TcxIngress, FIRST)
+pub(super) fn attach_tcx(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    side: AttachType,
+) -> io::Result<OwnedFd> {
+    create_link(program, ifindex, side, FIRST)
 }
 
 /// Attaches a program to a cgroup, besides those that are there.

@@ -1,4 +1,4 @@
-//! Filters on a veth's clsact qdisc: how programs are attached before Linux 6.6.
+//! Filters on an interface's clsact qdisc: how programs are attached before Linux 6.6.
 //!
 //! A filter belongs to the interface and outlives every process. Ours has a fixed place, so that a
 //! later veer finds it and replaces its program in one step.
@@ -12,7 +12,8 @@ use aya::programs::tc::{
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use nix::net::if_::if_indextoname;
 
-use super::object::ENDPOINT_IN;
+use super::bpf::AttachType;
+use super::hooks::Hooked;
 use super::pins::Pins;
 
 /// Before the filters of others, which begin at 49152 if they do not choose.
@@ -20,46 +21,46 @@ const PRIORITY: u16 = 1;
 /// "ve", so that it is nobody else's.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7665);
 
-/// Puts the pinned `endpoint_in` onto the interface, in the place of an older one.
-pub(super) fn attach(ifindex: u32, pins: &Pins) -> io::Result<()> {
+/// Puts the pinned program onto the interface, in the place of an older one.
+pub(super) fn attach(hooked: Hooked, ifindex: u32, pins: &Pins) -> io::Result<()> {
     let name = name(ifindex)?;
     match qdisc_add_clsact(&name) {
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         result => result.map_err(|error| io_error(error.into()))?,
     }
-    let mut program = pinned(pins)?;
+    let mut program = pinned(hooked, pins)?;
     let options = TcAttachOptions::Netlink(NlOptions {
         priority: PRIORITY,
         handle: HANDLE,
         classid: None,
     });
-    let link = match program.attach_with_options(&name, TcAttachType::Ingress, options) {
+    let link = match program.attach_with_options(&name, side(hooked), options) {
         Err(error) if os_error(&error) == Some(libc::EEXIST) => {
-            program.attach_to_link(filter(&name)?)
+            program.attach_to_link(filter(hooked, &name)?)
         }
         link => link,
     };
     keep(&mut program, link)
 }
 
-/// Puts the pinned `endpoint_in` in the place of an older one; `false` if there is none.
-pub(super) fn replace(ifindex: u32, pins: &Pins) -> io::Result<bool> {
+/// Puts the pinned program in the place of an older one; `false` if there is none.
+pub(super) fn replace(hooked: Hooked, ifindex: u32, pins: &Pins) -> io::Result<bool> {
     let Ok(name) = name(ifindex) else {
         return Ok(false);
     };
-    let mut program = pinned(pins)?;
-    match program.attach_to_link(filter(&name)?) {
+    let mut program = pinned(hooked, pins)?;
+    match program.attach_to_link(filter(hooked, &name)?) {
         Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
         link => keep(&mut program, link).map(|()| true),
     }
 }
 
 /// Takes our filter off the interface; no error if it is not there.
-pub(super) fn detach(ifindex: u32) -> io::Result<()> {
+pub(super) fn detach(hooked: Hooked, ifindex: u32) -> io::Result<()> {
     let Ok(name) = name(ifindex) else {
         return Ok(());
     };
-    match filter(&name)?.detach() {
+    match filter(hooked, &name)?.detach() {
         Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
         result => result.map_err(io_error),
     }
@@ -75,12 +76,19 @@ fn name(ifindex: u32) -> io::Result<String> {
     Ok(name)
 }
 
-fn pinned(pins: &Pins) -> io::Result<SchedClassifier> {
-    SchedClassifier::from_pin(pins.program(ENDPOINT_IN)).map_err(io_error)
+fn pinned(hooked: Hooked, pins: &Pins) -> io::Result<SchedClassifier> {
+    SchedClassifier::from_pin(pins.program(hooked.program)).map_err(io_error)
 }
 
-fn filter(name: &str) -> io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+fn filter(hooked: Hooked, name: &str) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(name, side(hooked), PRIORITY, HANDLE, None)
+}
+
+fn side(hooked: Hooked) -> TcAttachType {
+    match hooked.side {
+        AttachType::TcxEgress => TcAttachType::Egress,
+        _ => TcAttachType::Ingress,
+    }
 }
 
 /// Lets the filter outlive this process.

@@ -79,11 +79,19 @@ pub enum DatapathError {
         source: io::Error,
     },
 
-    #[error("attach endpoint_in to interface {ifindex}: {source}")]
-    Attach { ifindex: u32, source: io::Error },
+    #[error("attach {program} to interface {ifindex}: {source}")]
+    Attach {
+        program: &'static str,
+        ifindex: u32,
+        source: io::Error,
+    },
 
-    #[error("detach endpoint_in from interface {ifindex}: {source}")]
-    Detach { ifindex: u32, source: io::Error },
+    #[error("detach {program} from interface {ifindex}: {source}")]
+    Detach {
+        program: &'static str,
+        ifindex: u32,
+        source: io::Error,
+    },
 
     #[error("{attempt} {path}: {source}", path = .path.display())]
     File {

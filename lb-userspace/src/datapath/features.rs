@@ -9,8 +9,8 @@ use aya::sys::{BpfHelper, is_helper_supported};
 
 use super::bpf;
 use super::error::DatapathError;
+use super::hooks::Hook;
 use super::mounts;
-use super::veths::Hook;
 
 /// The oldest kernel that the programs are made for.
 const NEEDED: Kernel = Kernel { major: 6, minor: 1 };
@@ -98,6 +98,7 @@ pub(super) fn require() -> Result<(), DatapathError> {
 /// The best way of attaching to a veth.
 pub(super) fn hook() -> Result<Hook, DatapathError> {
     let has_tcx = bpf::has_tcx(LOOPBACK).map_err(|source| DatapathError::Attach {
+        program: "endpoint_in",
         ifindex: LOOPBACK,
         source,
     })?;

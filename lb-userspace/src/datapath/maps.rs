@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 use lb_common::{
-    Affinity, AffinityKey, BackendCounters, Connection, Endpoint, FlowKey, Frontend,
-    FrontendCounters, FrontendKey, Resolver, Settings, Slot, Veth,
+    Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
+    FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver, Settings,
+    Slot, Source, SourceKey, Subnet, SubnetKey, Veth,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -24,6 +25,15 @@ pub struct Maps {
     pub endpoints: Shared<Endpoint>,
     pub frontends: Table<FrontendKey, Frontend>,
     pub slots: Shared<Slot>,
+    pub ports: Shared<Cells>,
+    pub sources: Trie<SourceKey, Source>,
+    pub rule_counters: PerCpu<u64>,
+    pub locals: Table<Addr, Local>,
+    pub interfaces: Table<u32, Interface>,
+    pub networks: Array<Network>,
+    pub subnets: Trie<SubnetKey, Subnet>,
+    pub open_ports: Table<OpenPort, u32>,
+    pub links: Table<Link, u32>,
     pub turns: Shared<u64>,
     pub loads: Shared<u64>,
     pub connections: Table<FlowKey, Connection>,
@@ -59,6 +69,15 @@ impl Maps {
             endpoints: Shared::new(checked(spec::ENDPOINTS)?)?,
             frontends: Table::new(checked(spec::FRONTENDS)?),
             slots: Shared::new(checked(spec::SLOTS)?)?,
+            ports: Shared::new(checked(spec::PORTS)?)?,
+            sources: Trie(Table::new(checked(spec::SOURCES)?)),
+            rule_counters: PerCpu::new(checked(spec::RULE_COUNTERS)?),
+            locals: Table::new(checked(spec::LOCALS)?),
+            interfaces: Table::new(checked(spec::INTERFACES)?),
+            networks: Array::new(checked(spec::NETWORKS)?),
+            subnets: Trie(Table::new(checked(spec::SUBNETS)?)),
+            open_ports: Table::new(checked(spec::OPEN_PORTS)?),
+            links: Table::new(checked(spec::LINKS)?),
             turns: Shared::new(checked(spec::TURNS)?)?,
             loads: Shared::new(checked(spec::LOADS)?)?,
             connections: Table::new(checked(spec::CONNECTIONS)?),
@@ -195,6 +214,46 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 }
 
+/// A longest-prefix match: a hash map that is listed otherwise.
+#[derive(Debug)]
+pub struct Trie<K, V>(Table<K, V>);
+
+impl<K: Pod, V: Pod> Trie<K, V> {
+    /// Inserts or replaces, in one step for everybody who reads.
+    pub fn put(&self, key: &K, value: &V) -> Result<(), DatapathError> {
+        self.0.put(key, value)
+    }
+
+    /// Removes; `false` if there was nothing.
+    pub fn remove(&self, key: &K) -> Result<bool, DatapathError> {
+        self.0.remove(key)
+    }
+
+    /// The value of the longest prefix that `key` begins with.
+    pub fn get(&self, key: &K) -> Result<Option<V>, DatapathError> {
+        self.0.get(key)
+    }
+
+    /// Every element. Nobody else may change the map meanwhile.
+    pub fn entries(&self) -> Result<Vec<(K, V)>, DatapathError> {
+        let inner = &self.0.inner;
+        let mut entries: Vec<(K, V)> = Vec::new();
+        let mut next = K::zeroed();
+        loop {
+            let last = entries.last().map(|(key, _)| bytemuck::bytes_of(key));
+            let found = inner.map.next_key(last, bytemuck::bytes_of_mut(&mut next));
+            if !found.map_err(|error| inner.error("list", error))? {
+                return Ok(entries);
+            }
+            // The longest prefix of a key that is there is that key.
+            match self.get(&next)? {
+                Some(value) => entries.push((next, value)),
+                None => return Ok(entries),
+            }
+        }
+    }
+}
+
 /// An array that is reached by system calls.
 #[derive(Debug)]
 pub struct Array<V> {
@@ -218,6 +277,16 @@ impl<V: Pod> Array<V> {
             .lookup(&index.to_ne_bytes(), bytemuck::bytes_of_mut(&mut value))
             .map_err(|error| self.inner.error("read", error))?;
         Ok(value)
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> u32 {
+        self.inner.len()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Replaces the value at `index`.

@@ -22,6 +22,7 @@ mod events;
 mod expedite;
 mod expiry;
 mod features;
+mod hooks;
 mod lock;
 mod maps;
 mod mounts;
@@ -30,7 +31,6 @@ mod pins;
 mod spec;
 mod state;
 mod uninstall;
-mod veths;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -42,13 +42,13 @@ use lb_common::{
 
 use crate::config::Maps as Sizes;
 use crate::instance::Instance;
-use crate::reconcile::{State, Step};
+use crate::reconcile::{Role, State, Step};
 use collect::Place;
+use hooks::Hooks;
 use lock::Lock;
 use maps::Array;
-use object::{COLLECT, ENDPOINT_IN};
+use object::COLLECT;
 use pins::Pins;
-use veths::Veths;
 
 pub use clock::now;
 pub use collect::Collected;
@@ -56,11 +56,11 @@ pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
 pub use features::{Feature, Health, features};
+pub use hooks::Hook;
 pub use maps::{Maps, PerCpu, Shared, Table};
 pub use object::{OBJECT, Object, PacketLog, Programs};
 pub use spec::Shape;
 pub use uninstall::Uninstalled;
-pub use veths::Hook;
 
 /// Which datapath to open, and how.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ pub struct Adopted {
     /// Whether there were maps.
     pub found: bool,
     /// Interfaces that went on with the new program.
-    pub attached: BTreeSet<u32>,
+    pub attached: BTreeSet<(Role, u32)>,
     /// Interfaces that had gone meanwhile.
     pub removed: BTreeSet<u32>,
     pub warnings: Vec<Warning>,
@@ -154,7 +154,7 @@ impl Datapath {
             log,
             _lock: lock,
         };
-        let kept = datapath.veths().adopt(datapath.endpoint_in()?)?;
+        let kept = datapath.hooks().adopt(&datapath.programs)?;
         let cgroup = options.cgroup.as_deref();
         warnings.extend(cgroup::attach(&datapath.programs, &datapath.pins, cgroup)?);
         warnings.extend(datapath.retire_others()?);
@@ -176,12 +176,12 @@ impl Datapath {
     /// What the maps hold and what is attached. Must be called from a thread in the datapath's network
     /// namespace: before Linux 6.6 what is attached is asked of the interfaces by name.
     pub fn actual(&self) -> Result<State, DatapathError> {
-        state::actual(&self.maps, &self.veths())
+        state::actual(&self.maps, &self.hooks())
     }
 
     /// Carries out one Step. Carrying it out again changes nothing.
     pub fn apply(&mut self, step: &Step) -> Result<(), DatapathError> {
-        state::apply(&self.maps, &self.veths(), self.endpoint_in()?, step)
+        state::apply(&self.maps, &self.hooks(), &self.programs, step)
     }
 
     /// Sends DNS queries from the namespace with this cookie to `resolver`.
@@ -217,6 +217,11 @@ impl Datapath {
     /// What the Frontend with this id has seen.
     pub fn frontend_counters(&self, id: u32) -> Result<FrontendCounters, DatapathError> {
         self.maps.count_frontend(id)
+    }
+
+    /// How many Connections were judged by the rule with this number; 0: by Frontends' own lists.
+    pub fn rule_count(&self, rule: u32) -> Result<u64, DatapathError> {
+        Ok(self.maps.rule_counters.get(rule)?.iter().sum())
     }
 
     /// What the Endpoint with this id has seen as a Backend.
@@ -302,16 +307,12 @@ impl Datapath {
         self.others.iter().map(retire).collect()
     }
 
-    fn veths(&self) -> Veths<'_> {
-        Veths {
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks {
             pins: &self.pins,
             hook: self.hook,
             others: &self.others,
         }
-    }
-
-    fn endpoint_in(&self) -> Result<std::os::fd::BorrowedFd<'_>, DatapathError> {
-        self.programs.get(ENDPOINT_IN)
     }
 }
 

@@ -14,13 +14,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
+use super::hooks;
 use super::maps::Maps;
 use super::pins::{self, Pins};
 use super::spec::{self, Spec};
 use crate::config::Maps as Sizes;
+use crate::reconcile::Role;
 
-/// The program on every served veth.
-pub(super) const ENDPOINT_IN: &str = "endpoint_in";
 /// The program that deletes Connections; runs only when it is called.
 pub(super) const COLLECT: &str = "collect";
 /// The programs on the cgroup2 root, which take DNS over.
@@ -57,6 +57,11 @@ impl Programs {
             kind: "program",
             name,
         })
+    }
+
+    /// Whether the object has the program.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Pins every program, in the place of those that were pinned.
@@ -238,8 +243,12 @@ fn data(map: &AyaMap) -> Option<&MapData> {
 fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
     let socket = SOCKET.iter().map(|(name, _)| *name);
     let mut programs = BTreeMap::new();
-    for name in [ENDPOINT_IN, COLLECT].into_iter().chain(socket) {
+    let hooked = hooks::every_program().map(|hooked| hooked.program);
+    for name in hooked.chain([COLLECT]).chain(socket) {
         let kind = "program";
+        if is_optional(name) && ebpf.program(name).is_none() {
+            continue;
+        }
         let program = ebpf.program_mut(name);
         let program = program.ok_or(DatapathError::Incomplete { kind, name })?;
         load(program, name).map_err(|error| program_error(name, error))?;
@@ -253,6 +262,13 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
         programs.insert(name, fd);
     }
     Ok(Programs(programs))
+}
+
+/// Programs on bridges and uplinks: an object without them balances VIPs alone.
+fn is_optional(name: &str) -> bool {
+    let roles = [Role::Bridge, Role::Uplink];
+    let mut programs = roles.into_iter().flat_map(hooks::programs);
+    programs.any(|hooked| hooked.program == name)
 }
 
 fn load(program: &mut Program, name: &'static str) -> Result<(), ProgramError> {

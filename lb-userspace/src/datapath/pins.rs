@@ -6,7 +6,7 @@
 //!     v1/                           one layout of the maps
 //!       maps/CONNECTIONS …
 //!       programs/endpoint_in …
-//!       links/endpoint_in-12        tcx link on interface 12; before Linux 6.6 an empty folder,
+//!       links/endpoint_in-12 …      tcx link on interface 12; before Linux 6.6 an empty folder,
 //!                                   which says that the interface has our filter
 //!       links/socket_connect4 …     cgroup links
 //! ```
@@ -30,8 +30,6 @@ pub(super) struct Pins {
     layout: PathBuf,
 }
 
-const VETH_LINK: &str = "endpoint_in-";
-
 impl Pins {
     pub(super) fn new(bpffs: &Path, instance: &str) -> Self {
         let instance = bpffs.join("veer").join(instance);
@@ -54,8 +52,9 @@ impl Pins {
         self.layout.join("programs").join(name)
     }
 
-    pub(super) fn veth_link(&self, ifindex: u32) -> PathBuf {
-        self.layout.join("links").join(veth_link_name(ifindex))
+    /// The link of a program on an interface.
+    pub(super) fn link(&self, program: &str, ifindex: u32) -> PathBuf {
+        self.layout.join("links").join(link_name(program, ifindex))
     }
 
     pub(super) fn cgroup_link(&self, program: &str) -> PathBuf {
@@ -72,10 +71,11 @@ impl Pins {
         Ok(())
     }
 
-    /// Interfaces that have a pin, whether it is still good or not.
-    pub(super) fn veth_links(&self) -> Result<BTreeSet<u32>, DatapathError> {
+    /// Interfaces that have a pin of this program, whether it is still good or not.
+    pub(super) fn links(&self, program: &str) -> Result<BTreeSet<u32>, DatapathError> {
         let names = names(&self.layout.join("links"))?;
-        Ok(names.iter().filter_map(|name| ifindex(name)).collect())
+        let ifindexes = names.iter().filter_map(|name| ifindex(program, name));
+        Ok(ifindexes.collect())
     }
 
     /// The folder of this layout.
@@ -138,13 +138,13 @@ fn layout_name(layout: u32) -> String {
     format!("v{layout}")
 }
 
-fn veth_link_name(ifindex: u32) -> String {
-    format!("{VETH_LINK}{ifindex}")
+fn link_name(program: &str, ifindex: u32) -> String {
+    format!("{program}-{ifindex}")
 }
 
 /// The interface of a link's pin; `None` for other pins.
-pub(super) fn ifindex(name: &str) -> Option<u32> {
-    name.strip_prefix(VETH_LINK)?.parse().ok()
+fn ifindex(program: &str, name: &str) -> Option<u32> {
+    name.strip_prefix(program)?.strip_prefix('-')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
         let folder = format!("/sys/fs/bpf/veer/netns-7/v{LAYOUT}");
         assert_eq!(pins.map("SLOTS"), Path::new(&folder).join("maps/SLOTS"));
         assert_eq!(
-            pins.veth_link(12),
+            pins.link("endpoint_in", 12),
             Path::new(&folder).join("links/endpoint_in-12")
         );
         assert!(!pins.map("SLOTS").to_string_lossy().contains('.'));
@@ -166,9 +166,11 @@ mod tests {
 
     #[test]
     fn the_interface_of_a_link_is_in_its_name() {
-        assert_eq!(ifindex(&veth_link_name(4_294_967_295)), Some(u32::MAX));
-        assert_eq!(ifindex("socket_connect4"), None);
-        assert_eq!(ifindex("endpoint_in-new"), None);
+        let name = link_name("endpoint_in", u32::MAX);
+        assert_eq!(ifindex("endpoint_in", &name), Some(u32::MAX));
+        assert_eq!(ifindex("endpoint_in", "socket_connect4"), None);
+        assert_eq!(ifindex("endpoint_in", "endpoint_in-new"), None);
+        assert_eq!(ifindex("bridge_in", &name), None);
     }
 
     #[test]

@@ -1,27 +1,104 @@
 //! The maps and links as a [`State`], and the writes that change it.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{Ordering, fence};
 
-use lb_common::{Endpoint, EndpointId, EndpointState, Frontend, Slot};
+use lb_common::{
+    Cells as Four, Endpoint, EndpointId, EndpointState, Frontend, Local, Network, Slot,
+};
 
 use super::error::DatapathError;
+use super::hooks::Hooks;
 use super::maps::Maps;
-use super::veths::Veths;
-use crate::reconcile::{State, Step};
+use super::object::Programs;
+use crate::reconcile::{Cells, Fact, Place, Run, State, Step};
 
-/// What the maps hold and where `endpoint_in` is attached.
-pub(super) fn actual(maps: &Maps, veths: &Veths<'_>) -> Result<State, DatapathError> {
+/// What the maps hold and where programs are attached.
+pub(super) fn actual(maps: &Maps, hooks: &Hooks<'_>) -> Result<State, DatapathError> {
     let frontends: BTreeMap<_, _> = maps.frontends.entries()?.into_iter().collect();
     Ok(State {
         settings: maps.settings.get(0)?,
+        facts: facts(maps)?,
         veths: maps.veths.entries()?.into_iter().collect(),
         endpoints: endpoints(maps),
         slots: tables(maps, frontends.values()),
         frontends,
-        attached: veths.attached()?,
+        cells: cells(maps),
+        attached: hooks.attached()?,
     })
+}
+
+fn facts(maps: &Maps) -> Result<BTreeMap<Place, Fact>, DatapathError> {
+    let mut facts = Vec::new();
+    facts.extend(
+        maps.sources
+            .entries()?
+            .into_iter()
+            .map(|(k, v)| Fact::Source(k, v)),
+    );
+    for zone in 1..maps.networks.len() {
+        let network = maps.networks.get(zone)?;
+        if network != Network::default() {
+            facts.push(Fact::Network(zone as u16, network));
+        }
+    }
+    facts.extend(
+        maps.subnets
+            .entries()?
+            .into_iter()
+            .map(|(k, v)| Fact::Subnet(k, v)),
+    );
+    facts.extend(
+        maps.interfaces
+            .entries()?
+            .into_iter()
+            .map(|(k, v)| Fact::Interface(k, v)),
+    );
+    facts.extend(
+        maps.locals
+            .entries()?
+            .into_iter()
+            .map(|(k, _)| Fact::Local(k)),
+    );
+    facts.extend(
+        maps.open_ports
+            .entries()?
+            .into_iter()
+            .map(|(k, _)| Fact::OpenPort(k)),
+    );
+    facts.extend(
+        maps.links
+            .entries()?
+            .into_iter()
+            .map(|(k, _)| Fact::Link(k)),
+    );
+    Ok(facts.into_iter().map(|fact| (fact.place(), fact)).collect())
+}
+
+/// The ports of each protocol, those of one cell that follow each other together.
+fn cells(maps: &Maps) -> Cells {
+    let mut cells = Cells::default();
+    for protocol in [6, 17] {
+        let mut open: Option<Run> = None;
+        for port in 0..=u16::MAX {
+            let four = Four::index(protocol, port).and_then(|index| maps.ports.get(index));
+            let cell = four.unwrap_or_default().get(port);
+            match &mut open {
+                Some(run) if run.cell == cell => run.last = port,
+                _ => {
+                    open.take().into_iter().for_each(|run| cells.put(run));
+                    open = (cell != 0).then_some(Run {
+                        protocol,
+                        first: port,
+                        last: port,
+                        cell,
+                    });
+                }
+            }
+        }
+        open.into_iter().for_each(|run| cells.put(run));
+    }
+    cells
 }
 
 /// Every Endpoint whose id was ever used, those that are down as well.
@@ -48,8 +125,8 @@ fn tables<'a>(
 /// Carries out one Step. Carrying it out again changes nothing.
 pub(super) fn apply(
     maps: &Maps,
-    veths: &Veths<'_>,
-    endpoint_in: BorrowedFd<'_>,
+    hooks: &Hooks<'_>,
+    programs: &Programs,
     step: &Step,
 ) -> Result<(), DatapathError> {
     match step {
@@ -58,14 +135,53 @@ pub(super) fn apply(
         Step::RetireEndpoint(id, endpoint) => maps.endpoints.put(*id, *endpoint),
         Step::PutVeth(ifindex, veth) => maps.veths.put(ifindex, veth),
         Step::RemoveVeth(ifindex) => maps.veths.remove(ifindex).map(drop),
-        Step::Attach(ifindex) => veths.attach(*ifindex, endpoint_in),
-        Step::Detach(ifindex) => veths.detach(*ifindex).map(drop),
+        Step::PutFact(fact) => put_fact(maps, fact),
+        Step::RemoveFact(place) => remove_fact(maps, place),
+        Step::PutPorts(run) => put_ports(maps, run),
+        Step::Attach(role, ifindex) => hooks.attach(*role, *ifindex, programs),
+        Step::Detach(role, ifindex) => hooks.detach(*role, *ifindex).map(drop),
         Step::PutSlots { first, slots } => put_slots(maps, *first, slots),
         // Who reads the map now may still follow the old range, so it is left as it is.
         Step::ReleaseSlots { first: _ } => Ok(()),
         Step::PutFrontend(key, frontend) => maps.frontends.put(key, frontend),
         Step::RemoveFrontend(key) => maps.frontends.remove(key).map(drop),
     }
+}
+
+fn put_fact(maps: &Maps, fact: &Fact) -> Result<(), DatapathError> {
+    match fact {
+        Fact::Source(key, source) => maps.sources.put(key, source),
+        Fact::Network(zone, network) => maps.networks.put(u32::from(*zone), network),
+        Fact::Subnet(key, subnet) => maps.subnets.put(key, subnet),
+        Fact::Interface(ifindex, interface) => maps.interfaces.put(ifindex, interface),
+        Fact::Local(address) => maps.locals.put(address, &Local::default()),
+        Fact::OpenPort(port) => maps.open_ports.put(port, &0),
+        Fact::Link(link) => maps.links.put(link, &0),
+    }
+}
+
+fn remove_fact(maps: &Maps, place: &Place) -> Result<(), DatapathError> {
+    match place {
+        Place::Source(key) => maps.sources.remove(key).map(drop),
+        Place::Network(zone) => maps.networks.put(u32::from(*zone), &Network::default()),
+        Place::Subnet(key) => maps.subnets.remove(key).map(drop),
+        Place::Interface(ifindex) => maps.interfaces.remove(ifindex).map(drop),
+        Place::Local(address) => maps.locals.remove(address).map(drop),
+        Place::OpenPort(port) => maps.open_ports.remove(port).map(drop),
+        Place::Link(link) => maps.links.remove(link).map(drop),
+    }
+}
+
+fn put_ports(maps: &Maps, run: &Run) -> Result<(), DatapathError> {
+    // A Frontend must not be seen later than the ports that lead to it.
+    fence(Ordering::Release);
+    for port in run.first..=run.last {
+        if let Some(index) = Four::index(run.protocol, port) {
+            let four = maps.ports.get(index).unwrap_or_default();
+            maps.ports.put(index, four.with(port, run.cell))?;
+        }
+    }
+    Ok(())
 }
 
 fn put_slots(maps: &Maps, first: u32, slots: &[Slot]) -> Result<(), DatapathError> {

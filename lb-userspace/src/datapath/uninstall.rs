@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::DatapathError;
+use super::hooks::{self, Hooks};
 use super::lock::Lock;
 use super::pins::{self, Pins};
-use super::veths::Veths;
 use super::{Hook, Options, cgroup};
 
 /// What was taken away, and what could not be.
@@ -49,13 +49,15 @@ pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError>
 }
 
 fn detach(pins: &Pins, done: &mut Uninstalled) {
-    let veths = Veths {
+    let interfaces = Hooks {
         pins,
         hook: Hook::Tcx,
         others: &[],
     };
-    for ifindex in done.note(pins.veth_links()).unwrap_or_default() {
-        done.removed(veths.detach(ifindex));
+    for hooked in hooks::every_program() {
+        for ifindex in done.note(pins.links(hooked.program)).unwrap_or_default() {
+            done.removed(interfaces.detach_one(hooked, ifindex));
+        }
     }
     done.pins += done.note(cgroup::detach(pins)).unwrap_or_default();
 }

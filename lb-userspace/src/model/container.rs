@@ -54,9 +54,9 @@ pub struct Container {
 /// What a container offers to others than its Networks, and which Network it leaves by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publishing {
-    pub ports: Vec<PublishedPort>,
+    pub ports: Vec<PublishedPorts>,
     /// Ports that its image or its user names, published or not.
-    pub exposed: Vec<(u16, Protocol)>,
+    pub exposed: Vec<PortRange>,
     /// The network that leads outside, served or not, and has the published ports; per family.
     pub gateway_v4: Option<NetworkId>,
     pub gateway_v6: Option<NetworkId>,
@@ -65,16 +65,26 @@ pub struct Publishing {
     pub links: Vec<String>,
 }
 
-/// A container's port as it can be reached from outside.
+/// Consecutive ports of a container as they can be reached from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PublishedPort {
+pub struct PublishedPorts {
     pub protocol: Protocol,
     /// An address of the host; `0.0.0.0` and `::` are all of their family, `None` is all of both.
     pub host: Option<IpAddr>,
-    /// `None`: at the container's own address only (routed).
+    /// The first one on the host; `None`: at the container's own address only (routed).
     pub host_port: Option<u16>,
-    /// The container's.
+    /// The first one of the container.
     pub port: u16,
+    /// How many.
+    pub count: u16,
+}
+
+/// Consecutive ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRange {
+    pub protocol: Protocol,
+    pub first: u16,
+    pub count: u16,
 }
 
 /// A protocol that has ports.

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 /// The host's interfaces, by index, without the ports of bridges.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
+    /// The kernel's cookie of the namespace (`SO_NETNS_COOKIE`).
+    pub cookie: u64,
     pub interfaces: Vec<HostInterface>,
+    /// Whether Docker's own rules guard its networks.
+    pub has_docker_rules: bool,
 }
 
 /// One interface of the host.

@@ -6,13 +6,15 @@ mod host;
 mod network;
 mod observed;
 mod policy;
+mod publish;
 
 pub use container::{
-    Attachment, Container, ContainerId, Elsewhere, Link, Netns, Protocol, PublishedPort,
-    Publishing, RunState,
+    Attachment, Container, ContainerId, Elsewhere, Link, Netns, PortRange, Protocol,
+    PublishedPorts, Publishing, RunState,
 };
 pub use group::{Group, Member, MemberState};
 pub use host::{Host, HostInterface, HostInterfaceKind};
 pub use network::{GatewayMode, Network, NetworkId, NetworkPolicy};
 pub use observed::{Notice, Observed};
 pub use policy::{EndpointMode, LabelPolicy, Policy, PolicyError, label};
+pub use publish::PublishLabel;

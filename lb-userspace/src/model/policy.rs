@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use lb_common::Algorithm;
 use serde::{Deserialize, Serialize};
 
+use super::PublishLabel;
+
 /// What an alias resolves to.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -59,6 +61,8 @@ pub mod label {
     pub const ALGORITHM: &str = "veer.algorithm";
     pub const WEIGHT: &str = "veer.weight";
     pub const AFFINITY: &str = "veer.affinity";
+    pub const PORT: &str = "veer.port";
+    pub const PUBLISH: &str = "veer.publish";
 }
 
 /// What one container's labels ask for; `None` where they are silent.
@@ -70,6 +74,8 @@ pub struct LabelPolicy {
     pub weight: Option<u16>,
     /// Seconds.
     pub affinity: Option<u32>,
+    /// Where the container listens for what is published for its Groups.
+    pub port: Option<u16>,
 }
 
 impl LabelPolicy {
@@ -112,6 +118,16 @@ impl LabelPolicy {
                 self.weight = Some(weight.ok_or(("not a weight", "a number from 0 to 1000"))?);
             }
             label::AFFINITY => self.affinity = Some(seconds(value)?),
+            label::PORT => {
+                let port = value.parse().ok().filter(|port| *port != 0);
+                self.port = Some(port.ok_or(("not a port", "a number from 1 to 65535"))?);
+            }
+            label::PUBLISH => {
+                PublishLabel::parse_all(value).ok_or((
+                    "not a list of ports",
+                    "[address:]port[-last][:target][/protocol][@alias], separated by commas",
+                ))?;
+            }
             _ => {
                 return Err((
                     "not a label that veer knows",

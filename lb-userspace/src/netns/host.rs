@@ -13,10 +13,10 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::describe;
 use super::interface::{self, Interface, InterfaceKind};
 use super::netlink::{self, Netlink};
 use super::watch::is_about_the_interface;
+use super::{cookie_of, describe};
 use crate::model::{Host, HostInterface, HostInterfaceKind};
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR and RTMGRP_IPV6_ROUTE.
@@ -59,6 +59,8 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
         }
     });
     Ok(Host {
+        cookie: cookie_of(netlink)?,
+        has_docker_rules: false,
         interfaces: interfaces.collect(),
     })
 }
@@ -108,6 +110,8 @@ fn ways(route: &RouteMessage) -> Vec<u32> {
 pub struct HostWatch {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
+    /// Something may have changed that was not told yet.
+    is_due: bool,
 }
 
 /// News of the calling thread's namespace, from now on. Must be called within a tokio runtime.
@@ -125,22 +129,22 @@ fn open() -> io::Result<HostWatch> {
     Ok(HostWatch {
         socket: socket?,
         buffer: Vec::with_capacity(64 * 1024),
+        is_due: false,
     })
 }
 
 impl HostWatch {
     /// Waits until something may have changed. What comes meanwhile is one change. Dropping the future
-    /// before it is ready may lose news of a change that the next one tells of again.
+    /// before it is ready loses nothing.
     pub async fn changed(&mut self) -> io::Result<()> {
-        let mut changed = false;
         loop {
             let mut ready = self.socket.readable().await?;
             self.buffer.clear();
             match ready.get_inner().recv(&mut self.buffer, 0) {
-                Ok(_) => changed |= matters(&self.buffer),
+                Ok(_) => self.is_due |= matters(&self.buffer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
-                    if changed {
+                    if std::mem::take(&mut self.is_due) {
                         return Ok(());
                     }
                 }

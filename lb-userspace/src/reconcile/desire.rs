@@ -3,19 +3,24 @@
 mod endpoints;
 mod groups;
 mod policy;
+mod ports;
+mod sources;
+mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use lb_common::{Addr, Settings, Zone};
+use lb_common::{Addr, Mode as Beside, Settings, Zone};
 
 use self::groups::Draft;
+pub(super) use self::ports::published_name;
+use self::surroundings::{Linked, Surroundings};
 use super::aliases::aliases;
 use super::desired::{Desired, ServedNamespace, VipRoute};
 use super::identities::{Identities, Present, attachment_name};
-use crate::config::{Config, Vips};
+use crate::config::{Config, Masquerade, Mode, Vips};
 use crate::model::{
-    Attachment, Container, Elsewhere, EndpointMode, LabelPolicy, Network, NetworkId, Notice,
+    Attachment, Container, Elsewhere, EndpointMode, Host, LabelPolicy, Network, NetworkId, Notice,
     Observed,
 };
 
@@ -23,12 +28,22 @@ use crate::model::{
 /// VIPs, and what the operator should know.
 ///
 /// The same observation gives the same result, and leaves `identities` as it is.
-pub fn desire(observed: &Observed, config: &Config, identities: &mut Identities) -> Desired {
+pub fn desire(
+    observed: &Observed,
+    host: &Host,
+    config: &Config,
+    identities: &mut Identities,
+) -> Desired {
+    let beside = match config.ports.mode {
+        Mode::Auto => host.has_docker_rules,
+        Mode::Beside => true,
+        Mode::Replace => false,
+    };
     let mut desired = Desired {
         notices: observed.notices.clone(),
         ..Default::default()
     };
-    desired.state.settings = settings(config);
+    desired.state.settings = settings(config, host, beside);
     let networks = served_networks(observed, config, &mut desired.notices);
     let served = served(observed, &networks, &mut desired.notices);
     let drafts = groups::drafts(&served, config, &mut desired.notices);
@@ -36,7 +51,23 @@ pub fn desire(observed: &Observed, config: &Config, identities: &mut Identities)
     let zones = zones(&networks, identities, &mut desired.notices);
 
     let placed = endpoints::program(&served, &zones, config, identities, &mut desired);
-    let tables = groups::publish(&drafts, &placed, config, identities, &mut desired);
+    let mut tables = groups::publish(&drafts, &placed, config, identities, &mut desired);
+    tables.extend(ports::publish(
+        observed,
+        &drafts,
+        &placed,
+        config,
+        identities,
+        &mut desired,
+    ));
+    let surroundings = Surroundings {
+        host,
+        config,
+        networks: &networks,
+        zones: &zones,
+        beside,
+    };
+    surroundings.program(&placed, &mut desired.state);
     let names = placed.iter().filter(|placed| placed.id != 0);
     let names = names.map(|placed| placed.served.name.as_str()).collect();
     identities.end(&names, &tables);
@@ -58,12 +89,15 @@ struct Served<'a> {
     aliases: BTreeSet<String>,
     /// What [`Identities`] know it by.
     name: String,
+    linked: Vec<Linked<'a>>,
 }
 
 type Networks<'a> = BTreeMap<&'a NetworkId, &'a Network>;
 type Zones<'a> = BTreeMap<&'a NetworkId, Zone>;
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, host: &Host, beside: bool) -> Settings {
+    let masquerades = !beside && config.ports.masquerade == Masquerade::Ebpf;
+    let ports = masquerades.then(|| config.ports.masquerade_ports.clone());
     let Vips { ipv4, ipv6 } = config.vips;
     Settings {
         vips_v4: Addr::from(ipv4.network()),
@@ -73,6 +107,10 @@ fn settings(config: &Config) -> Settings {
         timeouts: config.timeouts,
         refusals: config.limits.refusals_per_second,
         events: config.limits.events_per_second,
+        masquerade_first: ports.as_ref().map_or(0, |ports| *ports.start()),
+        masquerade_last: ports.as_ref().map_or(0, |ports| *ports.end()),
+        mode: if beside { Beside::BESIDE } else { 0 },
+        host_netns: host.cookie,
         ..Settings::default()
     }
 }
@@ -125,6 +163,7 @@ fn served<'a>(
             labels,
             aliases: aliases(container, attachment),
             name: attachment_name(container, attachment),
+            linked: surroundings::linked(container, &network.id, &observed.containers),
         }));
     }
     served.sort_by_key(|s: &Served<'_>| (&s.container.name, &s.container.id, &s.network.name));

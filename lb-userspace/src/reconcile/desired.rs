@@ -1,13 +1,13 @@
 //! What is wanted: the datapath's state, and what goes with it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use lb_common::{EndpointId, Zone};
+use lb_common::{Algorithm, EndpointId, Zone};
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice};
+use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice, Protocol};
 
 /// Everything that follows from one observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Desired {
     pub endpoints: Vec<ServedEndpoint>,
     /// One for each network namespace that can be entered.
     pub resolvers: Vec<ServedNamespace>,
+    /// Published ports, those of one Frontend together.
+    pub ports: Vec<ServedPorts>,
     pub notices: Vec<Notice>,
 }
 
@@ -49,6 +51,28 @@ pub struct ServedInterface {
     pub name: String,
     /// Of the container's interface.
     pub mac: [u8; 6],
+}
+
+/// Consecutive ports of an address of the host, as the operator sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedPorts {
+    /// [`lb_common::Frontend::id`].
+    pub frontend: u32,
+    /// As people write it, `0.0.0.0:8080/tcp`.
+    pub place: String,
+    /// The unspecified address stands for every one of its family.
+    pub address: IpAddr,
+    pub protocol: Protocol,
+    pub first: u16,
+    pub last: u16,
+    /// Where the first Backend listens for the first one; 0: there is none.
+    pub port: u16,
+    /// Who is published, such as `container web`.
+    pub target: String,
+    /// Those that get new Connections.
+    pub endpoints: Vec<EndpointId>,
+    #[serde(skip)]
+    pub algorithm: Algorithm,
 }
 
 /// A network namespace that is served: its names and its ways to VIPs.

@@ -9,8 +9,10 @@
 //! can be tested by giving it data, and repeating one does no harm.
 
 mod aliases;
+mod cells;
 mod desire;
 mod desired;
+mod fact;
 mod identities;
 mod maglev;
 mod plan;
@@ -20,9 +22,14 @@ mod state;
 mod step;
 mod tables;
 
+pub use cells::{Cells, Run};
 pub use desire::desire;
-pub use desired::{Desired, ServedEndpoint, ServedInterface, ServedNamespace, VipRoute};
+use desire::published_name;
+pub use desired::{
+    Desired, ServedEndpoint, ServedInterface, ServedNamespace, ServedPorts, VipRoute,
+};
+pub use fact::{Fact, Place};
 pub use identities::{Full, Identities};
 pub use plan::plan;
 pub use state::{Dangling, State, dangling};
-pub use step::Step;
+pub use step::{Role, Step};

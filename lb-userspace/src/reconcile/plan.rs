@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{Endpoint, EndpointState, Frontend, FrontendKey, Slot};
 
-use super::{State, Step};
+use super::{Role, State, Step};
 
 /// Returns the writes that turn `actual` into `desired`, in a safe order.
 ///
+/// Guards come first and go last, and what is reachable from outside comes last and goes first.
 /// Safe means: stopping after any Step leaves nothing that points at something missing (see
 /// [`super::dangling`]) if both states are free of that. Things are therefore written before what
 /// points at them, and removed after it. An Endpoint that is no longer wanted is not removed but
@@ -20,21 +21,42 @@ pub fn plan(actual: &State, desired: &State) -> Vec<Step> {
     if actual.settings != desired.settings {
         steps.push(Step::PutSettings(desired.settings));
     }
+    let facts = changed(&actual.facts, &desired.facts);
+    steps.extend(facts.map(|(_, fact)| Step::PutFact(*fact)));
+    let attach = |role: Role, steps: &mut Vec<Step>| {
+        let missing = desired.attached.difference(&actual.attached);
+        let missing = missing.filter(|(other, _)| *other == role);
+        steps.extend(missing.map(|(role, ifindex)| Step::Attach(*role, *ifindex)));
+    };
+    attach(Role::Bridge, &mut steps);
     let endpoints = changed(&actual.endpoints, &desired.endpoints);
     steps.extend(endpoints.map(|(id, endpoint)| Step::PutEndpoint(*id, *endpoint)));
     let veths = changed(&actual.veths, &desired.veths);
     steps.extend(veths.map(|(ifindex, veth)| Step::PutVeth(*ifindex, *veth)));
-    let attach = desired.attached.difference(&actual.attached);
-    steps.extend(attach.map(|ifindex| Step::Attach(*ifindex)));
+    attach(Role::Endpoint, &mut steps);
 
     publish(actual, desired, &mut steps);
+    attach(Role::Uplink, &mut steps);
 
-    let detach = actual.attached.difference(&desired.attached);
-    steps.extend(detach.map(|ifindex| Step::Detach(*ifindex)));
+    let detach = |role: Role, steps: &mut Vec<Step>| {
+        let needless = actual.attached.difference(&desired.attached);
+        let needless = needless.filter(|(other, _)| *other == role);
+        steps.extend(needless.map(|(role, ifindex)| Step::Detach(*role, *ifindex)));
+    };
+    detach(Role::Uplink, &mut steps);
+    detach(Role::Endpoint, &mut steps);
     let veths = gone(&actual.veths, &desired.veths);
     steps.extend(veths.map(|(ifindex, _)| Step::RemoveVeth(*ifindex)));
     let endpoints = gone(&actual.endpoints, &desired.endpoints).filter(|(_, e)| e.is_up());
     steps.extend(endpoints.map(|(id, endpoint)| Step::RetireEndpoint(*id, retired(endpoint))));
+    detach(Role::Bridge, &mut steps);
+    let facts: Vec<_> = gone(&actual.facts, &desired.facts).collect();
+    steps.extend(
+        facts
+            .iter()
+            .rev()
+            .map(|(place, _)| Step::RemoveFact(**place)),
+    );
     steps
 }
 
@@ -61,6 +83,8 @@ fn publish(actual: &State, desired: &State, steps: &mut Vec<Step>) {
             steps.push(Step::PutFrontend(*key, *frontend));
         }
     }
+    let runs = actual.cells.difference(&desired.cells);
+    steps.extend(runs.into_iter().map(Step::PutPorts));
     let frontends = gone(&actual.frontends, &desired.frontends);
     steps.extend(frontends.map(|(key, _)| Step::RemoveFrontend(*key)));
     let slots = gone(&actual.slots, &desired.slots);

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{Endpoint, EndpointId, Frontend, FrontendKey, Settings, Slot, Veth};
 
-use super::Step;
+use super::{Cells, Fact, Place, Role, Run, Step};
 
 /// The state of the datapath. Actual and Desired have the same shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub settings: Settings,
+    /// Each under its own place.
+    pub facts: BTreeMap<Place, Fact>,
     /// By index of the host-side veth.
     pub veths: BTreeMap<u32, Veth>,
     /// Wanted: those that are served. Found: also those that are down, as long as their id was ever
@@ -18,8 +20,10 @@ pub struct State {
     /// First index of each table, and the table. Found: those that a Frontend points at.
     pub slots: BTreeMap<u32, Vec<Slot>>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
-    /// Indexes of the interfaces that `endpoint_in` is attached to.
-    pub attached: BTreeSet<u32>,
+    /// Ports of the host.
+    pub cells: Cells,
+    /// Indexes of the interfaces that programs are attached to, and what those do there.
+    pub attached: BTreeSet<(Role, u32)>,
 }
 
 /// Something that points at something that is not there.
@@ -34,8 +38,12 @@ pub enum Dangling {
     },
     #[error("veth {ifindex} belongs to endpoint {endpoint}, which is not there")]
     Owner { ifindex: u32, endpoint: EndpointId },
-    #[error("a program is attached to interface {ifindex}, which no veth describes")]
-    Veth { ifindex: u32 },
+    #[error("a program is attached to interface {ifindex}, which nothing describes")]
+    Interface { role: Role, ifindex: u32 },
+    #[error("ports from {first} on belong to cell {cell}, which no frontend has")]
+    Cell { first: u16, cell: u16 },
+    #[error("frontend {frontend:?} serves list {list} of clients, which is not there")]
+    Sources { frontend: FrontendKey, list: u32 },
 }
 
 /// Everything in `state` that points at something that is not there.
@@ -50,10 +58,43 @@ pub fn dangling(state: &State) -> Vec<Dangling> {
             found.push(Dangling::Owner { ifindex, endpoint });
         }
     }
-    let bare = |ifindex: &&u32| !state.veths.contains_key(ifindex);
-    let attached = state.attached.iter().filter(bare);
-    found.extend(attached.map(|&ifindex| Dangling::Veth { ifindex }));
+    let bare = state.attached.iter().filter(|(role, ifindex)| match role {
+        Role::Endpoint => !state.veths.contains_key(ifindex),
+        Role::Bridge | Role::Uplink => !state.facts.contains_key(&Place::Interface(*ifindex)),
+    });
+    found.extend(bare.map(|&(role, ifindex)| Dangling::Interface { role, ifindex }));
+    found.extend(dangling_cells(state));
+    found.extend(dangling_sources(state));
     found
+}
+
+fn dangling_cells(state: &State) -> impl Iterator<Item = Dangling> {
+    let published = state.frontends.keys().filter(|key| key.zone == 0);
+    let known: BTreeSet<_> = published
+        .map(|key| (key.protocol, key.port.get()))
+        .collect();
+    let lost = move |run: &&Run| !known.contains(&(run.protocol, run.cell));
+    let dangling = |run: &Run| Dangling::Cell {
+        first: run.first,
+        cell: run.cell,
+    };
+    state.cells.runs().filter(lost).map(dangling)
+}
+
+fn dangling_sources(state: &State) -> impl Iterator<Item = Dangling> {
+    let lists = state.facts.keys().filter_map(|place| match place {
+        Place::Source(key) => Some(key.list),
+        _ => None,
+    });
+    let known: BTreeSet<u32> = lists.chain([0]).collect();
+    let lost = state
+        .frontends
+        .iter()
+        .filter(move |(_, f)| !known.contains(&f.sources));
+    lost.map(|(key, frontend)| Dangling::Sources {
+        frontend: *key,
+        list: frontend.sources,
+    })
 }
 
 impl State {
@@ -61,14 +102,21 @@ impl State {
     pub fn apply(&mut self, step: &Step) {
         match step {
             Step::PutSettings(settings) => self.settings = *settings,
+            Step::PutFact(fact) => {
+                self.facts.insert(fact.place(), *fact);
+            }
+            Step::RemoveFact(place) => {
+                self.facts.remove(place);
+            }
+            Step::PutPorts(run) => self.cells.put(*run),
             Step::PutEndpoint(id, endpoint) | Step::RetireEndpoint(id, endpoint) => {
                 self.endpoints.insert(*id, *endpoint);
             }
             Step::PutVeth(ifindex, veth) => {
                 self.veths.insert(*ifindex, *veth);
             }
-            Step::Attach(ifindex) => {
-                self.attached.insert(*ifindex);
+            Step::Attach(role, ifindex) => {
+                self.attached.insert((*role, *ifindex));
             }
             Step::PutSlots { first, slots } => self.write_slots(*first, slots),
             Step::PutFrontend(key, frontend) => {
@@ -80,8 +128,8 @@ impl State {
             Step::ReleaseSlots { first } => {
                 self.slots.remove(first);
             }
-            Step::Detach(ifindex) => {
-                self.attached.remove(ifindex);
+            Step::Detach(role, ifindex) => {
+                self.attached.remove(&(*role, *ifindex));
             }
             Step::RemoveVeth(ifindex) => {
                 self.veths.remove(ifindex);

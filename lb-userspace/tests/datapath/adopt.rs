@@ -1,5 +1,6 @@
 //! What a later veer takes over from a former one.
 
+use lb_userspace::reconcile::Role;
 use std::fs;
 use std::path::Path;
 
@@ -108,7 +109,7 @@ fn an_interface_that_gets_the_index_of_a_vanished_one_is_attached_to() {
     let seen = host.run(|| datapath.actual().unwrap());
     host.reconcile(&mut datapath, &wanted);
 
-    assert_eq!(seen.attached, [11].into());
+    assert_eq!(seen.attached, [(Role::Endpoint, 11)].into());
     assert_eq!(host.run(|| datapath.actual().unwrap()), wanted);
     assert_eq!(host.programs_on(10), 1);
 }

@@ -16,7 +16,7 @@ use lb_userspace::config::Maps;
 use lb_userspace::datapath::{Adopted, Datapath, DatapathError, OBJECT, Options};
 use lb_userspace::instance::Instance;
 use lb_userspace::netns::Namespace;
-use lb_userspace::reconcile::{State, plan};
+use lb_userspace::reconcile::{Role, State, plan};
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -161,7 +161,7 @@ pub(crate) fn desired(veths: [u32; 2]) -> State {
         let v4 = Addr::from(Ipv4Addr::new(10, 0, 0, id as u8));
         state.endpoints.insert(id, endpoint(v4, ifindex));
         state.veths.insert(ifindex, veth(id, v4));
-        state.attached.insert(ifindex);
+        state.attached.insert((Role::Endpoint, ifindex));
     }
     let slots = [1, 2, 1].map(|endpoint| Slot {
         endpoint,

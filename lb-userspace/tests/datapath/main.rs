@@ -7,4 +7,5 @@ mod adopt;
 mod collect;
 mod host;
 mod state;
+mod surroundings;
 mod uninstall;

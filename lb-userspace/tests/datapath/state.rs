@@ -2,7 +2,7 @@
 
 use lb_common::{Endpoint, EndpointState, Resolver, Veth};
 use lb_userspace::datapath::{DatapathError, Hook, OBJECT, Object};
-use lb_userspace::reconcile::{State, Step, plan};
+use lb_userspace::reconcile::{Role, State, Step, plan};
 
 use crate::host::{Host, desired};
 
@@ -132,8 +132,8 @@ fn a_veth_that_is_gone_cannot_be_attached_to_but_detached_from() {
     let host = Host::new();
     let (mut datapath, _) = host.open(&host.options()).unwrap();
 
-    let attached = host.run(|| datapath.apply(&Step::Attach(4_711)));
-    let detached = host.run(|| datapath.apply(&Step::Detach(4_711)));
+    let attached = host.run(|| datapath.apply(&Step::Attach(Role::Endpoint, 4_711)));
+    let detached = host.run(|| datapath.apply(&Step::Detach(Role::Endpoint, 4_711)));
 
     let error = attached.unwrap_err();
     assert!(
@@ -160,7 +160,7 @@ fn without_tcx_filters_do_the_same() {
     let (kept, adopted) = host.open(&options).unwrap();
     datapath = kept;
     let after = host.iproute2("tc", "filter show dev near10 ingress");
-    host.run(|| datapath.apply(&Step::Detach(10)).unwrap());
+    host.run(|| datapath.apply(&Step::Detach(Role::Endpoint, 10)).unwrap());
 
     assert_eq!(before.matches("handle 0x7665").count(), 1, "{before}");
     assert_eq!(adopted.attached, desired.attached);
@@ -169,7 +169,7 @@ fn without_tcx_filters_do_the_same() {
     let detached = host.iproute2("tc", "filter show dev near10 ingress");
     assert!(!detached.contains("handle 0x7665"), "{detached}");
     let actual = host.run(|| datapath.actual().unwrap());
-    assert_eq!(actual.attached, [11].into());
+    assert_eq!(actual.attached, [(Role::Endpoint, 11)].into());
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! Three plain requests without a version in their path: they work with every Engine, also with one
 //! that the provider would refuse, which is when an operator needs this most.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,12 +14,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::api::http;
+use crate::engine::Process;
 
 /// An Engine that answers within this is there.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Where the Engine writes its process id and reads its settings, unless told otherwise.
-const PID_FILE: &str = "/run/docker.pid";
-const SETTINGS: &str = "/etc/docker/daemon.json";
 
 /// The Engine, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +108,7 @@ async fn settings(socket: &Path) -> Result<Settings, http::Broken> {
     let version: Version = get(socket, "/version").await?;
     let info: Info = get(socket, "/info").await?;
     let networks: Vec<Network> = get(socket, "/networks").await?;
-    let process = Process::find();
+    let process = Process::find(socket);
     let switch = |name| process.as_ref().map(|process| process.switch(name));
     Ok(Settings {
         version: version.version,
@@ -147,50 +144,9 @@ impl From<Network> for DockerNetwork {
     }
 }
 
-/// How the Engine was started.
-struct Process {
-    arguments: Vec<String>,
-    /// Content of `daemon.json`.
-    settings: serde_json::Value,
-}
-
-impl Process {
-    fn find() -> Option<Self> {
-        let pid = fs::read_to_string(PID_FILE).ok()?;
-        let line = fs::read(format!("/proc/{}/cmdline", pid.trim())).ok()?;
-        let arguments = line
-            .split(|byte| *byte == 0)
-            .map(|word| String::from_utf8_lossy(word).into());
-        let settings = fs::read(SETTINGS).unwrap_or_default();
-        Some(Self {
-            arguments: arguments.collect(),
-            settings: serde_json::from_slice(&settings).unwrap_or_default(),
-        })
-    }
-
-    /// A switch that is on unless told otherwise. The Engine refuses to start if both places name it.
-    fn switch(&self, name: &str) -> bool {
-        let off = format!("--{name}=false");
-        let in_file = self.settings.get(name).and_then(serde_json::Value::as_bool);
-        !self.arguments.contains(&off) && in_file.unwrap_or(true)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_switch_is_on_unless_the_command_line_or_the_file_says_otherwise() {
-        let process = Process {
-            arguments: vec!["dockerd".into(), "--iptables=false".into()],
-            settings: serde_json::json!({ "userland-proxy": false }),
-        };
-
-        assert!(!process.switch("iptables"));
-        assert!(!process.switch("userland-proxy"));
-        assert!(process.switch("ip-masq"));
-    }
 
     #[test]
     fn the_engines_own_words_are_read() {

@@ -6,7 +6,7 @@ use lb_common::{Endpoint, EndpointState, Frontend, FrontendKey, Slot, Veth};
 use super::*;
 use crate::daemon::failures::Subject;
 use crate::model::{ContainerId, MemberState, NetworkId};
-use crate::reconcile::{ServedEndpoint, ServedInterface, dangling, plan};
+use crate::reconcile::{Role, ServedEndpoint, ServedInterface, dangling, plan};
 
 /// A datapath that refuses some Steps.
 struct Refusing(fn(&Step) -> bool);
@@ -40,7 +40,7 @@ fn state(endpoints: &[u32], vips: &[u8], tables: u32) -> State {
         };
         state.endpoints.insert(*id, endpoint);
         state.veths.insert(*id, veth);
-        state.attached.insert(*id);
+        state.attached.insert((Role::Endpoint, *id));
     }
     for vip in vips {
         let first = tables + 100 * u32::from(*vip);
@@ -127,11 +127,11 @@ fn whatever_kind_of_step_fails_nothing_is_left_dangling() {
     let refusals: [fn(&Step) -> bool; 8] = [
         |step| matches!(step, Step::PutEndpoint(..)),
         |step| matches!(step, Step::PutVeth(..)),
-        |step| matches!(step, Step::Attach(_)),
+        |step| matches!(step, Step::Attach(..)),
         |step| matches!(step, Step::PutSlots { .. }),
         |step| matches!(step, Step::PutFrontend(..)),
         |step| matches!(step, Step::RemoveFrontend(_)),
-        |step| matches!(step, Step::Detach(_)),
+        |step| matches!(step, Step::Detach(..)),
         |step| matches!(step, Step::RemoveVeth(_)),
     ];
     for (index, refuse) in refusals.into_iter().enumerate() {
@@ -180,7 +180,9 @@ fn an_attachment_that_cannot_be_put_in_asks_for_another_plan() {
     let mut actual = State::default();
     let desired = desired(state(&[1, 2], &[1], 0));
 
-    let (ended, failures) = run(&mut actual, &desired, |step| *step == Step::Attach(2));
+    let (ended, failures) = run(&mut actual, &desired, |step| {
+        *step == Step::Attach(Role::Endpoint, 2)
+    });
 
     assert_eq!(ended, Ended::PlanAgain);
     let subject = Subject::Attachment {

@@ -151,6 +151,7 @@ fn view() -> View {
             notices: Vec::new(),
         }),
         desired: Arc::new(Desired {
+            ports: Vec::new(),
             state,
             groups: vec![group],
             endpoints: vec![endpoint("one", 2), endpoint("two", 3), endpoint("web", 5)],

@@ -140,6 +140,22 @@ impl Map {
         found(unsafe { bpf(Command::MapDelete, &mut attr) })
     }
 
+    /// Copies the key that comes after `key`, the first one after `None`, into `next`; `false` at the
+    /// end.
+    pub(crate) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        self.check(next, None);
+        let mut attr = self.element(&[]);
+        attr.key = 0;
+        if let Some(key) = key {
+            self.check(key, None);
+            attr.key = address(key);
+        }
+        attr.value = next.as_mut_ptr() as u64;
+        // SAFETY: the kernel reads a key, if there is one, and writes a key, both as long as checked
+        // above.
+        found(unsafe { bpf(Command::MapNextKey, &mut attr) })
+    }
+
     /// Copies elements of a hash map from `from` on, as many whole buckets as fit. Fails with
     /// [`io::ErrorKind::StorageFull`] if not even one does.
     pub(crate) fn lookup_batch(

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, EndpointResource, EndpointSettings,
-    NetworkInspect, PortMap,
+    NetworkInspect,
 };
 use ipnet::IpNet;
 
 use super::options;
+use super::ports::{PortFacts, linked};
 use super::signal::Signal;
-use crate::model::{ContainerId, Network, NetworkId, Protocol, PublishedPort};
+use crate::model::{ContainerId, Network, NetworkId};
 
 /// An answer without something that every version of the Engine gives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,14 +80,6 @@ pub(super) struct EndpointFacts {
     pub(super) gateway_priority: i64,
     /// Whether there is a gateway, per family.
     pub(super) gateway: (bool, bool),
-}
-
-/// What a container's inspection says about its ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PortFacts {
-    pub(super) published: Vec<PublishedPort>,
-    /// Published or not.
-    pub(super) exposed: Vec<(u16, Protocol)>,
 }
 
 /// What one network's inspection says.
@@ -166,41 +159,6 @@ impl ContainerFacts {
             .or_else(|| self.endpoints.get(&network.name))
             .or_else(|| self.endpoints.get(&network.id.0))
     }
-}
-
-impl PortFacts {
-    fn from_map(answer: PortMap) -> Self {
-        let mut facts = Self::default();
-        for (key, bindings) in answer {
-            let Some((port, protocol)) = container_port(&key) else {
-                continue;
-            };
-            facts.exposed.push((port, protocol));
-            let published = bindings.into_iter().flatten().map(|binding| PublishedPort {
-                protocol,
-                host: text(binding.host_ip).and_then(|host| host.parse().ok()),
-                host_port: text(binding.host_port).and_then(|port| port.parse().ok()),
-                port,
-            });
-            facts.published.extend(published);
-        }
-        facts.exposed.sort();
-        facts.published.sort();
-        facts.published.dedup();
-        facts
-    }
-}
-
-/// The port in `80/tcp`.
-fn container_port(key: &str) -> Option<(u16, Protocol)> {
-    let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
-    Some((port.parse().ok()?, Protocol::from_name(protocol)?))
-}
-
-/// Who is linked to by `/target:/own/alias` or `target:alias`.
-fn linked(link: &str) -> String {
-    let target = link.split(':').next().unwrap_or_default();
-    target.trim_start_matches('/').to_string()
 }
 
 impl Mode {

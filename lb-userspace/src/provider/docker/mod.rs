@@ -15,6 +15,7 @@ mod news;
 mod observe;
 mod options;
 mod phase;
+mod ports;
 mod reads;
 mod signal;
 mod view;

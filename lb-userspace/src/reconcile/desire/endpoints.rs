@@ -5,9 +5,9 @@ use lb_common::{Addr, Endpoint, EndpointId, EndpointState, Mac, Veth, VethFlags,
 use super::{Served, Zones};
 use crate::config::Config;
 use crate::model::{Link, MemberState, Notice, RunState};
-use crate::reconcile::State;
 use crate::reconcile::desired::{Desired, ServedEndpoint, ServedInterface};
 use crate::reconcile::identities::{Face, Full, Identities, Numbered};
+use crate::reconcile::{Role, State};
 
 /// A served attachment and what it has in the datapath.
 pub(super) struct Placed<'a> {
@@ -116,7 +116,7 @@ impl<'a> Placed<'a> {
         state
             .veths
             .insert(link.host_ifindex, self.veth(link, config));
-        state.attached.insert(link.host_ifindex);
+        state.attached.insert((Role::Endpoint, link.host_ifindex));
     }
 
     fn endpoint(&self, link: &Link) -> Endpoint {

@@ -1,7 +1,7 @@
 use lb_common::{Algorithm, EndpointState, FrontendKey, VethFlags};
 
 use super::super::samples::{container, members, network, observed};
-use super::super::{State, dangling, plan};
+use super::super::{Role, State, dangling, plan};
 use super::*;
 use crate::config::{GroupConfig, GroupName, NetworkConfig};
 use crate::model::{Group, Member, MemberState, Policy, RunState, label};
@@ -11,7 +11,12 @@ fn desired(observed: &Observed) -> Desired {
 }
 
 fn desired_by(observed: &Observed, config: &Config) -> Desired {
-    let desired = desire(observed, config, &mut Identities::default());
+    let desired = desire(
+        observed,
+        &Host::default(),
+        config,
+        &mut Identities::default(),
+    );
     assert_eq!(dangling(&desired.state), []);
     desired
 }
@@ -67,7 +72,7 @@ fn a_container_without_alias_is_an_endpoint_in_no_group() {
     assert_eq!(endpoint.state, EndpointState::Active as u8);
     assert_eq!((veth.endpoint, veth.generation), (*id, endpoint.generation));
     assert!(veth.has(VethFlags::ANTI_SPOOFING));
-    assert!(desired.state.attached.contains(&101));
+    assert!(desired.state.attached.contains(&(Role::Endpoint, 101)));
 }
 
 #[test]
@@ -365,10 +370,20 @@ fn more_endpoints_than_ids_are_told() {
 fn the_same_observation_gives_the_same_and_changes_no_number() {
     let observed = observed(members("web", 5, "tg"));
     let mut identities = Identities::default();
-    let first = desire(&observed, &Config::default(), &mut identities);
+    let first = desire(
+        &observed,
+        &Host::default(),
+        &Config::default(),
+        &mut identities,
+    );
     let before = identities.clone();
 
-    let second = desire(&observed, &Config::default(), &mut identities);
+    let second = desire(
+        &observed,
+        &Host::default(),
+        &Config::default(),
+        &mut identities,
+    );
 
     assert_eq!((first, before), (second, identities));
 }
@@ -386,9 +401,19 @@ fn the_order_of_an_observation_does_not_matter() {
 fn a_member_that_joins_changes_one_table_and_moves_nobody() {
     let mut identities = Identities::default();
     let config = Config::default();
-    let before = desire(&observed(members("web", 2, "tg")), &config, &mut identities);
+    let before = desire(
+        &observed(members("web", 2, "tg")),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
 
-    let after = desire(&observed(members("web", 3, "tg")), &config, &mut identities);
+    let after = desire(
+        &observed(members("web", 3, "tg")),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
 
     let mut state = before.state.clone();
     let steps = plan(&state, &after.state);
@@ -418,7 +443,7 @@ fn every_member_says_what_its_endpoint_is() {
 fn nothing_observed_is_nothing_desired_but_settings() {
     let desired = desired(&Observed::default());
 
-    let settings = settings(&Config::default());
+    let settings = settings(&Config::default(), &Host::default(), false);
     let nothing = State {
         settings,
         ..Default::default()

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::{Addr, Endpoint, EndpointId, Frontend, FrontendKey, Slot};
+use lb_common::{Addr, Endpoint, EndpointId, Frontend, FrontendKey, Network as Line, Slot};
 
 use super::{Face, Identities, KnownEndpoint, attachment_name};
 use crate::config::Config;
-use crate::model::{Attachment, NetworkId, Observed};
-use crate::reconcile::State;
+use crate::model::{Attachment, Network, NetworkId, Observed};
 use crate::reconcile::aliases::aliases;
+use crate::reconcile::published_name;
+use crate::reconcile::{Fact, State};
 
 impl Identities {
     /// Brings the numbers in line with what the kernel's maps hold. To be called once, after the
@@ -26,6 +27,18 @@ impl Identities {
         });
         for known in self.endpoints.values() {
             self.endpoint_ids.reserve(known.id);
+        }
+        for fact in actual.facts.values() {
+            if let Fact::Network(zone, line) = fact {
+                self.networks.avoid_zone(*zone);
+                let owner = observed
+                    .networks
+                    .iter()
+                    .find(|network| is_of(line, network));
+                if let Some(owner) = owner {
+                    self.networks.adopt_zone(&owner.id, *zone);
+                }
+            }
         }
         for (id, endpoint) in &actual.endpoints {
             self.adopt_endpoint(*id, endpoint, &scene);
@@ -72,9 +85,13 @@ impl Identities {
         scene: &Scene<'_>,
         config: &Config,
     ) {
-        self.networks.avoid_zone(key.zone);
         self.frontend_ids.reserve(frontend.id);
         self.networks.disown(frontend.id);
+        if key.zone == 0 {
+            return self.adopt_published(key, frontend);
+        }
+        self.published.retain(|_, id| *id != frontend.id);
+        self.networks.avoid_zone(key.zone);
         let network = self.networks.network(key.zone).cloned();
         let index = config.vips.index(key.address.get());
         if let (Some(network), Some(index)) = (&network, index)
@@ -99,6 +116,23 @@ impl Identities {
         }
     }
 
+    /// Published ports are known by their place, which the key and the Frontend have.
+    fn adopt_published(&mut self, key: &FrontendKey, frontend: &Frontend) {
+        // Single addresses of a rule have the Frontend of the wildcard.
+        let known = self.published.values().any(|id| *id == frontend.id);
+        if known && !key.address.get().is_unspecified() {
+            return;
+        }
+        let name = published_name(key.protocol, key.address.get(), frontend.origin.get());
+        self.published
+            .retain(|other, id| *id != frontend.id || *other == name);
+        if let Some(before) = self.published.insert(name, frontend.id)
+            && before != frontend.id
+        {
+            self.frontend_ids.retire(before, 1);
+        }
+    }
+
     /// The smallest Group without VIP that every Endpoint in the table is in.
     fn resembling<'a>(
         &self,
@@ -118,6 +152,16 @@ impl Identities {
         let smallest = fits.min_by_key(|(_, members)| members.len());
         smallest.map(|((_, alias), _)| alias.as_str())
     }
+}
+
+/// Whether the line that was found has the Network's subnets.
+fn is_of(line: &Line, network: &Network) -> bool {
+    let first = |is_v4: bool| {
+        let mut subnets = network.subnets.iter();
+        let subnet = subnets.find(|net| net.addr().is_ipv4() == is_v4);
+        subnet.map_or(Addr::NONE, |net| net.network().into())
+    };
+    (line.subnet_v4, line.subnet_v6) == (first(true), first(false))
 }
 
 /// What is observed, by what it is recognised by.

@@ -39,6 +39,8 @@ pub struct Identities {
     networks: Networks,
     /// By [`attachment_name`].
     endpoints: BTreeMap<String, KnownEndpoint>,
+    /// Frontend ids of published ports, by what they are known by.
+    published: BTreeMap<String, u32>,
     endpoint_ids: Ids,
     frontend_ids: Ids,
     ranges: Ranges,
@@ -76,7 +78,7 @@ pub(super) struct GroupNumbers {
 /// There is no number left, and which key in the configuration makes room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    #[error("all 65,535 network numbers are taken; remove networks that are not used")]
+    #[error("all 4,095 network numbers are taken; remove networks that are not used")]
     Zones,
     #[error("all {size} endpoint ids are taken or held by connections; raise [maps] endpoints")]
     Endpoints { size: u32 },
@@ -187,6 +189,34 @@ impl Identities {
         let (needed, size) = (slots.len(), maps.slots);
         let first = self.ranges.place(frontend, &slots, size);
         Ok((first.ok_or(Full::Slots { needed, size })?, slots))
+    }
+
+    /// The Frontend id of published ports.
+    pub(super) fn published(&mut self, name: &str, maps: &Maps) -> Result<u32, Full> {
+        let size = maps.frontends;
+        if let Some(unfit) = self.published.get(name).copied().filter(|id| *id >= size) {
+            self.published.remove(name);
+            self.frontend_ids.retire(unfit, 1);
+        }
+        if let Some(known) = self.published.get(name) {
+            return Ok(*known);
+        }
+        let number = self.frontend_ids.take(size);
+        let id = number.ok_or(Full::Frontends { size })?.id;
+        self.published.insert(name.to_string(), id);
+        Ok(id)
+    }
+
+    /// Keeps the Frontend ids of these published ports only.
+    pub(super) fn end_published(&mut self, names: &BTreeSet<String>) {
+        let ids = &mut self.frontend_ids;
+        self.published.retain(|name, id| {
+            let keep = names.contains(name);
+            if !keep {
+                ids.retire(*id, 1);
+            }
+            keep
+        });
     }
 
     /// The slices of VIPs that a Network owns.

@@ -9,6 +9,9 @@ use super::ids::Ids;
 use crate::config::Vips;
 use crate::model::NetworkId;
 
+/// The last zone: `lb_common::maps::NETWORKS` is one more.
+const LAST_ZONE: Zone = (lb_common::maps::NETWORKS - 1) as Zone;
+
 /// How many Networks that are gone are remembered.
 const REMEMBERED: usize = 256;
 
@@ -66,13 +69,13 @@ impl Networks {
         }
     }
 
-    /// The zone of a Network, its own from now on. `None` if all 65,535 are taken.
+    /// The zone of a Network, its own from now on. `None` if all 4,095 are taken.
     pub(super) fn zone(&mut self, network: &NetworkId) -> Option<Zone> {
         if let Some(numbers) = self.known.get(network).filter(|n| n.zone != 0) {
             return Some(numbers.zone);
         }
         let taken: BTreeSet<Zone> = self.known.values().map(|n| n.zone).collect();
-        let after = self.last_zone.saturating_add(1)..=Zone::MAX;
+        let after = self.last_zone.saturating_add(1)..=LAST_ZONE;
         let zone = after
             .chain(1..=self.last_zone)
             .find(|zone| !taken.contains(zone))?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::samples::{container, members, network, observed};
 use super::super::{Desired, State, Step, dangling, desire, plan};
 use super::*;
-use crate::model::{Container, Group, Observed};
+use crate::model::{Container, Group, Host, Observed};
 
 /// One container of a scene.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ fn scene(parts: &[Part]) -> Observed {
 }
 
 fn wanted(observed: &Observed, identities: &mut Identities) -> Desired {
-    desire(observed, &Config::default(), identities)
+    desire(observed, &Host::default(), &Config::default(), identities)
 }
 
 /// Carries out the whole Plan.
@@ -267,16 +267,21 @@ fn an_endpoint_id_is_given_again_with_the_generation_that_it_was_retired_with() 
     config.maps.endpoints = 2;
     let mut identities = Identities::default();
     let mut actual = State::default();
-    let old = desire(&observed(members("old", 1, "tg")), &config, &mut identities);
+    let old = desire(
+        &observed(members("old", 1, "tg")),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
     reach(&mut actual, &old.state);
-    let nobody = desire(&observed([]), &config, &mut identities);
+    let nobody = desire(&observed([]), &Host::default(), &config, &mut identities);
     reach(&mut actual, &nobody.state);
 
     let next = observed(members("new", 1, "tg"));
-    let early = desire(&next, &config, &mut identities);
+    let early = desire(&next, &Host::default(), &config, &mut identities);
     identities.release_endpoints(&BTreeSet::new());
     identities.release_endpoints(&BTreeSet::new());
-    let new = desire(&next, &config, &mut identities);
+    let new = desire(&next, &Host::default(), &config, &mut identities);
 
     assert_eq!(early.state.endpoints.len(), 0);
     let retired = actual.endpoints[&old.endpoints[0].id].generation;
@@ -307,14 +312,29 @@ fn when_the_pool_is_full_the_group_that_is_gone_longest_gives_its_vip() {
     let mut config = Config::default();
     config.vips.ipv4 = "10.9.0.0/22".parse().unwrap();
     let mut identities = Identities::default();
-    let full = desire(&in_groups("old", 1_022), &config, &mut identities);
-    desire(&in_groups("old", 1_021), &config, &mut identities);
-    desire(&in_groups("old", 1_020), &config, &mut identities);
+    let full = desire(
+        &in_groups("old", 1_022),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
+    desire(
+        &in_groups("old", 1_021),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
+    desire(
+        &in_groups("old", 1_020),
+        &Host::default(),
+        &config,
+        &mut identities,
+    );
 
     let mut scene = in_groups("old", 1_020);
     let aliases = &mut scene.containers[0].attachments[0].aliases;
     aliases.push("new".to_string());
-    let new = desire(&scene, &config, &mut identities);
+    let new = desire(&scene, &Host::default(), &config, &mut identities);
 
     let (full, new) = (groups(&full), groups(&new));
     assert_eq!(new["net/new"].1, full["net/old1021"].1);
@@ -326,7 +346,12 @@ fn a_group_for_which_no_vip_is_left_is_told() {
     let mut config = Config::default();
     config.vips.ipv4 = "10.9.0.0/22".parse().unwrap();
 
-    let desired = desire(&in_groups("g", 1_023), &config, &mut Identities::default());
+    let desired = desire(
+        &in_groups("g", 1_023),
+        &Host::default(),
+        &config,
+        &mut Identities::default(),
+    );
 
     assert_eq!(desired.notices.len(), 1);
     assert!(desired.notices[0].message.contains("[vips] ipv4"));
@@ -343,10 +368,10 @@ fn slices_of_networks_that_are_gone_are_given_to_others() {
         scene
     };
     for name in ["first", "second"] {
-        desire(&on(name), &config, &mut identities);
+        desire(&on(name), &Host::default(), &config, &mut identities);
     }
 
-    let third = desire(&on("third"), &config, &mut identities);
+    let third = desire(&on("third"), &Host::default(), &config, &mut identities);
 
     assert_eq!(third.groups[0].vip_v4, Some("10.9.0.1".parse().unwrap()));
     assert_eq!(third.notices, []);
@@ -376,7 +401,7 @@ fn smaller_pools_take_the_vips_that_they_no_longer_have() {
     let mut config = Config::default();
     config.vips.ipv4 = "198.18.0.0/22".parse().unwrap();
 
-    let desired = desire(&scene, &config, &mut identities);
+    let desired = desire(&scene, &Host::default(), &config, &mut identities);
 
     let outside = |group: &&Group| {
         group

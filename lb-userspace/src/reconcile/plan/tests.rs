@@ -1,11 +1,11 @@
 use std::net::Ipv4Addr;
 
-use lb_common::{Addr, Veth};
+use lb_common::{Addr, Interface, Port, Source, SourceKey, Veth};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::reconcile::dangling;
+use crate::reconcile::{Fact, Run, dangling};
 
 /// The numbers that a consistent state is made of.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ struct Recipe {
     tables: Vec<(u32, Vec<usize>)>,
     /// Which address, Frontend id, which table.
     frontends: Vec<(u8, u32, usize)>,
+    /// First port and how many more, which table, list of clients.
+    ports: Vec<(u16, u16, usize, u32)>,
+    /// Interface index, what programs do there.
+    uplinks: Vec<(u32, Option<Role>)>,
     refusals: u32,
 }
 
@@ -26,12 +30,17 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     let veths = vec((1..8u32, 0..20usize, any::<bool>()), 0..8);
     let tables = vec((0..3u32, vec(0..20usize, 1..5)), 0..6);
     let frontends = vec((0..6u8, 1..4u32, 0..8usize), 0..6);
-    (endpoints, veths, tables, frontends, 0..2u32).prop_map(
-        |(endpoints, veths, tables, frontends, refusals)| Recipe {
+    let ports = vec((1..12u16, 0..5u16, 0..8usize, 0..3u32), 0..5);
+    let roles = [None, Some(Role::Bridge), Some(Role::Uplink)];
+    let uplinks = vec((20..25u32, proptest::sample::select(roles.to_vec())), 0..4);
+    (endpoints, veths, tables, frontends, ports, uplinks, 0..2u32).prop_map(
+        |(endpoints, veths, tables, frontends, ports, uplinks, refusals)| Recipe {
             endpoints,
             veths,
             tables,
             frontends,
+            ports,
+            uplinks,
             refusals,
         },
     )
@@ -56,7 +65,39 @@ impl Recipe {
             self.add_tables(&up, &mut state);
         }
         self.add_frontends(&mut state);
+        self.add_ports(&mut state);
+        for &(ifindex, role) in &self.uplinks {
+            put(&mut state, Fact::Interface(ifindex, Interface::default()));
+            state.attached.extend(role.map(|role| (role, ifindex)));
+        }
         state
+    }
+
+    fn add_ports(&self, state: &mut State) {
+        for &(first, more, table, list) in &self.ports {
+            state.cells.put(Run {
+                protocol: 6,
+                first,
+                last: first + more,
+                cell: first,
+            });
+            let table = state.slots.iter().nth(table);
+            let frontend = Frontend {
+                id: 9,
+                first_slot: table.map_or(0, |(first, _)| *first),
+                slot_count: table.map_or(0, |(_, slots)| slots.len() as u32),
+                sources: list,
+                ..Default::default()
+            };
+            let key = FrontendKey::published(Addr::NONE, Port::new(first), 6);
+            state.frontends.insert(key, frontend);
+            let key = SourceKey {
+                prefix_length: 32,
+                list,
+                ..Default::default()
+            };
+            put(state, Fact::Source(key, Source::default()));
+        }
     }
 
     fn add_veths(&self, up: &[u32], state: &mut State) {
@@ -67,7 +108,7 @@ impl Recipe {
             };
             state.veths.insert(ifindex, veth);
             if attached {
-                state.attached.insert(ifindex);
+                state.attached.insert((Role::Endpoint, ifindex));
             }
         }
     }
@@ -100,6 +141,10 @@ impl Recipe {
             state.frontends.insert(key, frontend);
         }
     }
+}
+
+fn put(state: &mut State, fact: Fact) {
+    state.facts.insert(fact.place(), fact);
 }
 
 fn carried_out(mut state: State, steps: &[Step]) -> State {
@@ -178,6 +223,8 @@ fn an_endpoint_is_there_before_a_frontend_offers_it_and_goes_after() {
             veths: vec![(endpoint, 0, true)],
             tables: vec![(first, vec![0])],
             frontends: vec![(1, 1, 0)],
+            ports: Vec::new(),
+            uplinks: Vec::new(),
             refusals: 0,
         };
         recipe.state()
@@ -206,4 +253,56 @@ fn name(step: &Step) -> String {
         .next()
         .map(str::to_string)
         .unwrap_or_default()
+}
+
+/// A state with guards, published ports and an uplink; `port` makes it another one.
+fn published(port: u16) -> State {
+    let recipe = Recipe {
+        endpoints: vec![(1, 1, EndpointState::Active as u8)],
+        veths: Vec::new(),
+        tables: vec![(0, vec![0])],
+        frontends: Vec::new(),
+        ports: vec![(port, 2, 0, 0)],
+        uplinks: vec![(20, Some(Role::Bridge)), (21, Some(Role::Uplink))],
+        refusals: 0,
+    };
+    recipe.state()
+}
+
+#[test]
+fn guards_come_first_and_the_way_in_comes_last() {
+    let steps = plan(&State::default(), &published(80));
+
+    let position = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).unwrap();
+    let guard = position(&|step| matches!(step, Step::Attach(Role::Bridge, _)));
+    let endpoint = position(&|step| matches!(step, Step::PutEndpoint(..)));
+    let ports = position(&|step| matches!(step, Step::PutPorts(_)));
+    let uplink = position(&|step| matches!(step, Step::Attach(Role::Uplink, _)));
+    assert!(guard < endpoint && endpoint < ports && ports < uplink);
+}
+
+#[test]
+fn the_way_in_goes_first_and_guards_go_last() {
+    let steps = plan(&published(80), &State::default());
+
+    let position = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).unwrap();
+    let ports = position(&|step| matches!(step, Step::PutPorts(_)));
+    let frontend = position(&|step| matches!(step, Step::RemoveFrontend(_)));
+    let endpoint = position(&|step| matches!(step, Step::RetireEndpoint(..)));
+    let guard = position(&|step| matches!(step, Step::Detach(Role::Bridge, _)));
+    assert!(ports < frontend && frontend < endpoint && endpoint < guard);
+}
+
+#[test]
+fn ports_that_stay_published_are_never_nobodys() {
+    let (mut state, desired) = (published(80), published(81));
+
+    for step in plan(&state.clone(), &desired) {
+        state.apply(&step);
+        for port in [81, 82] {
+            let cell = state.cells.cell(6, port);
+            let key = FrontendKey::published(Addr::NONE, Port::new(cell), 6);
+            assert!(state.frontends.contains_key(&key), "{port} after {step:?}");
+        }
+    }
 }

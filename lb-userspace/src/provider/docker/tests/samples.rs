@@ -7,7 +7,7 @@ use bollard::models::{ContainerInspectResponse, EventMessage, NetworkInspect};
 use super::super::facts::{ContainerFacts, Mode, NetworkFacts, Run, Service};
 use super::super::news::{News, What};
 use super::super::signal::Signal;
-use crate::model::{ContainerId, NetworkId, Protocol, PublishedPort};
+use crate::model::{ContainerId, NetworkId, PortRange, Protocol, PublishedPorts};
 
 const OLD: &str = include_str!("../samples/container-20.10.json");
 const NEW: &str = include_str!("../samples/container-29.json");
@@ -169,11 +169,12 @@ fn ports_are_read_as_the_engine_has_bound_them() {
 
     let facts = container(&answer.to_string());
 
-    let port = |protocol, host: &str, host_port, port| PublishedPort {
+    let port = |protocol, host: &str, host_port, port| PublishedPorts {
         protocol,
         host: host.parse().ok(),
         host_port,
         port,
+        count: 1,
     };
     let expected = [
         port(Protocol::Tcp, "", None, 81),
@@ -182,11 +183,15 @@ fn ports_are_read_as_the_engine_has_bound_them() {
         port(Protocol::Udp, "127.0.0.2", Some(49153), 53),
     ];
     assert_eq!(facts.ports.published, expected);
+    let range = |protocol, first, count| PortRange {
+        protocol,
+        first,
+        count,
+    };
     let exposed = [
-        (53, Protocol::Udp),
-        (80, Protocol::Tcp),
-        (81, Protocol::Tcp),
-        (9000, Protocol::Sctp),
+        range(Protocol::Tcp, 80, 2),
+        range(Protocol::Udp, 53, 1),
+        range(Protocol::Sctp, 9_000, 1),
     ];
     assert_eq!(facts.ports.exposed, exposed);
     assert_eq!(facts.links, ["db"]);

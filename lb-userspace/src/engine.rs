@@ -1,0 +1,142 @@
+//! The Engine's process: how it was started, which its API does not say.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// Where the Engine writes its process id and reads its settings, unless told otherwise.
+const PID_FILE: &str = "/run/docker.pid";
+const SETTINGS: &str = "/etc/docker/daemon.json";
+
+/// How the Engine was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    arguments: Vec<String>,
+    /// Content of its settings.
+    settings: serde_json::Value,
+}
+
+impl Process {
+    /// The process that listens at `socket`, or the one that its file names. `None` if neither is an
+    /// Engine.
+    pub fn find(socket: &Path) -> Option<Self> {
+        let pids = [listener(socket), written()];
+        let arguments = pids.into_iter().flatten().find_map(arguments)?;
+        let settings = settings(&settings_path(&arguments));
+        Some(Self {
+            arguments,
+            settings,
+        })
+    }
+
+    /// Whether the Engine at `socket` makes rules for its networks; of one that is not running, as its
+    /// settings say.
+    pub fn has_rules(socket: &Path) -> bool {
+        let process = Self::find(socket).unwrap_or_else(|| Self {
+            arguments: Vec::new(),
+            settings: settings(Path::new(SETTINGS)),
+        });
+        process.switch("iptables")
+    }
+
+    /// A switch that is on unless told otherwise. The Engine refuses to start if both places name it.
+    pub fn switch(&self, name: &str) -> bool {
+        let off = format!("--{name}=false");
+        let in_file = self.settings.get(name).and_then(serde_json::Value::as_bool);
+        !self.arguments.contains(&off) && in_file.unwrap_or(true)
+    }
+
+    /// The file that it reads its settings from.
+    pub fn settings_path(&self) -> PathBuf {
+        settings_path(&self.arguments)
+    }
+}
+
+fn settings_path(arguments: &[String]) -> PathBuf {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--config-file" {
+            return words
+                .next()
+                .map_or_else(|| PathBuf::from(SETTINGS), PathBuf::from);
+        }
+        if let Some(path) = word.strip_prefix("--config-file=") {
+            return PathBuf::from(path);
+        }
+    }
+    PathBuf::from(SETTINGS)
+}
+
+fn settings(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).unwrap_or_default()).unwrap_or_default()
+}
+
+/// Who made the socket: the Engine itself, unless the service manager made it for it.
+fn listener(socket: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(socket).ok()?;
+    getsockopt(&stream, PeerCredentials)
+        .ok()
+        .map(|peer| peer.pid())
+}
+
+fn written() -> Option<i32> {
+    fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()
+}
+
+/// The command line of this process, if it is an Engine.
+fn arguments(pid: i32) -> Option<Vec<String>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    let words: Vec<String> = words
+        .map(|word| String::from_utf8_lossy(word).into())
+        .collect();
+    let program = Path::new(words.first()?).file_name()?;
+    (program == "dockerd").then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(arguments: &[&str], settings: serde_json::Value) -> Process {
+        Process {
+            arguments: arguments.iter().map(|word| word.to_string()).collect(),
+            settings,
+        }
+    }
+
+    #[test]
+    fn a_switch_is_on_unless_the_command_line_or_the_file_says_otherwise() {
+        let settings = serde_json::json!({ "userland-proxy": false });
+        let process = process(&["dockerd", "--iptables=false"], settings);
+
+        assert!(!process.switch("iptables"));
+        assert!(!process.switch("userland-proxy"));
+        assert!(process.switch("ip-masq"));
+    }
+
+    #[test]
+    fn the_file_of_settings_is_the_one_that_the_command_line_names() {
+        let path = |arguments: &[&str]| process(arguments, serde_json::Value::Null).settings_path();
+
+        assert_eq!(path(&["dockerd"]), Path::new(SETTINGS));
+        assert_eq!(path(&["dockerd", "--config-file=/a"]), Path::new("/a"));
+        assert_eq!(path(&["dockerd", "--config-file", "/b"]), Path::new("/b"));
+    }
+
+    #[test]
+    fn a_socket_that_no_engine_listens_at_has_no_engine() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+
+        let own = listener(&socket).unwrap();
+
+        assert_eq!(own.cast_unsigned(), std::process::id());
+        assert_eq!(arguments(own), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! The ports of a container, consecutive ones together.
+//!
+//! # Why
+//! The Engine lists every port of a range by itself, and for each address again. A container that
+//! publishes ten thousand is one entry here, and everywhere after.
+
+use std::net::IpAddr;
+
+use bollard::models::PortMap;
+
+use crate::model::{PortRange, Protocol, PublishedPorts};
+
+/// What a container's inspection says about its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PortFacts {
+    pub(super) published: Vec<PublishedPorts>,
+    /// Published or not.
+    pub(super) exposed: Vec<PortRange>,
+}
+
+impl PortFacts {
+    pub(super) fn from_map(answer: PortMap) -> Self {
+        let (mut exposed, mut published) = (Vec::new(), Vec::new());
+        for (key, bindings) in answer {
+            let Some((port, protocol)) = container_port(&key) else {
+                continue;
+            };
+            exposed.push((protocol, port));
+            let bindings = bindings.into_iter().flatten();
+            published.extend(bindings.map(|binding| {
+                let host = binding.host_ip.and_then(|host| host.parse().ok());
+                let host_port = binding.host_port.and_then(|port| port.parse().ok());
+                (protocol, host, host_port, port)
+            }));
+        }
+        exposed.sort_unstable();
+        published.sort_unstable();
+        published.dedup();
+        Self {
+            published: folded(published),
+            exposed: ranges(exposed),
+        }
+    }
+}
+
+type Binding = (Protocol, Option<IpAddr>, Option<u16>, u16);
+
+/// `bindings` in order, those that go on in both port numbers as one.
+fn folded(bindings: Vec<Binding>) -> Vec<PublishedPorts> {
+    let mut folded: Vec<PublishedPorts> = Vec::new();
+    for (protocol, host, host_port, port) in bindings {
+        if let Some(last) = folded.last_mut()
+            && (last.protocol, last.host) == (protocol, host)
+            && last.port.checked_add(last.count) == Some(port)
+            && last.host_port.map(|first| first.checked_add(last.count)) == host_port.map(Some)
+        {
+            last.count += 1;
+            continue;
+        }
+        folded.push(PublishedPorts {
+            protocol,
+            host,
+            host_port,
+            port,
+            count: 1,
+        });
+    }
+    folded
+}
+
+fn ranges(ports: Vec<(Protocol, u16)>) -> Vec<PortRange> {
+    let mut ranges: Vec<PortRange> = Vec::new();
+    for (protocol, first) in ports {
+        match ranges.last_mut() {
+            Some(last)
+                if last.protocol == protocol
+                    && last.first.checked_add(last.count) == Some(first) =>
+            {
+                last.count += 1;
+            }
+            _ => ranges.push(PortRange {
+                protocol,
+                first,
+                count: 1,
+            }),
+        }
+    }
+    ranges
+}
+
+/// The port in `80/tcp`.
+fn container_port(key: &str) -> Option<(u16, Protocol)> {
+    let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+    Some((port.parse().ok()?, Protocol::from_name(protocol)?))
+}
+
+/// Who is linked to by `/target:/own/alias` or `target:alias`.
+pub(super) fn linked(link: &str) -> String {
+    let target = link.split(':').next().unwrap_or_default();
+    target.trim_start_matches('/').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_go_on_on_both_sides_are_one_entry() {
+        let binding = |host_port, port| (Protocol::Tcp, None, Some(host_port), port);
+        let mut bindings = vec![binding(30_000, 80), binding(30_001, 82)];
+        bindings.extend((0..10_000).map(|n| binding(20_000 + n, 30_000 + n)));
+        bindings.push((Protocol::Tcp, None, Some(65_535), 65_535));
+
+        let counts: Vec<_> = folded(bindings)
+            .iter()
+            .map(|ports| (ports.host_port, ports.port, ports.count))
+            .collect();
+
+        let expected = [
+            (Some(30_000), 80, 1),
+            (Some(30_001), 82, 1),
+            (Some(20_000), 30_000, 10_000),
+            (Some(65_535), 65_535, 1),
+        ];
+        assert_eq!(counts, expected);
+    }
+}

@@ -1,0 +1,309 @@
+//! Networks, subnets, interfaces and addresses: what the programs must know to tell inside from
+//! outside.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lb_common::{
+    Addr, Interface, InterfaceFlags, Link, Mac, Network as Line, NetworkFlags, OpenPort, Port,
+    Subnet, SubnetKey, Zone,
+};
+
+use super::endpoints::Placed;
+use super::{Networks, Zones};
+use crate::config::{Config, Masquerade};
+use crate::model::{
+    Container, GatewayMode, Host, HostInterface, HostInterfaceKind, Network, NetworkId,
+};
+use crate::reconcile::{Fact, Role, State};
+
+/// What surrounds the Endpoints.
+pub(super) struct Surroundings<'a> {
+    pub host: &'a Host,
+    pub config: &'a Config,
+    pub networks: &'a Networks<'a>,
+    pub zones: &'a Zones<'a>,
+    /// Whether Docker's own rules guard and isolate.
+    pub beside: bool,
+}
+
+impl Surroundings<'_> {
+    /// Puts everything into the state, and the guards and the uplinks' programs onto their interfaces.
+    pub(super) fn program(&self, placed: &[Placed<'_>], state: &mut State) {
+        for (id, zone) in self.zones {
+            if let Some(network) = self.networks.get(id) {
+                put(state, Fact::Network(*zone, self.line(network)));
+                self.put_subnets(network, *zone, state);
+            }
+        }
+        self.host
+            .interfaces
+            .iter()
+            .for_each(|one| self.put_interface(one, state));
+        let outside = |address: &IpAddr| !address.is_loopback();
+        let locals = self.host.addresses().filter(outside);
+        locals.for_each(|address| put(state, Fact::Local(address.into())));
+        for placed in placed.iter().filter(|placed| placed.id != 0) {
+            self.put_open_ports(placed, state);
+            self.put_links(placed, state);
+        }
+    }
+
+    fn line(&self, network: &Network) -> Line {
+        let bridge = self.host.bridge(&network.bridge);
+        let subnet = |is_v4: bool| {
+            let mut subnets = network.subnets.iter();
+            subnets.find(|net| net.addr().is_ipv4() == is_v4)
+        };
+        let first = |net: Option<&IpNet>| net.map_or(Addr::NONE, |net| net.network().into());
+        let mask = |net: Option<&IpNet>| net.map_or(Addr::NONE, |net| Addr::mask(bits(net) as u8));
+        let (v4, v6) = (subnet(true), subnet(false));
+        let policy = &network.policy;
+        Line {
+            subnet_v4: first(v4),
+            subnet_v4_mask: mask(v4),
+            subnet_v6: first(v6),
+            subnet_v6_mask: mask(v6),
+            gateway_v4: gateway(bridge, v4, policy.gateway_v4.map(IpAddr::V4)),
+            gateway_v6: gateway(bridge, v6, policy.gateway_v6.map(IpAddr::V6)),
+            host_v4: policy.host_v4.map_or(Addr::NONE, Addr::from),
+            host_v6: policy.host_v6.map_or(Addr::NONE, Addr::from),
+            bridge: bridge.map_or(0, |bridge| bridge.ifindex),
+            flags: self.flags(network),
+            mac: bridge.map_or(Mac::NONE, |bridge| Mac::new(bridge.mac)),
+            _pad: 0,
+        }
+    }
+
+    fn flags(&self, network: &Network) -> u32 {
+        let policy = &network.policy;
+        let modes = (policy.mode_v4, policy.mode_v6);
+        let has = |mode| modes.0 == mode || modes.1 == mode;
+        let masquerades = |mode| {
+            let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+            nat && policy.masquerade && self.config.ports.masquerade != Masquerade::Off
+        };
+        // Beside Docker's rules the way out is theirs, as are those that users put before them.
+        let by_kernel = self.beside || self.config.ports.masquerade == Masquerade::Kernel;
+        let flags = [
+            (true, NetworkFlags::SERVED),
+            (network.internal, NetworkFlags::INTERNAL),
+            (!policy.icc, NetworkFlags::NO_ICC),
+            (masquerades(modes.0), NetworkFlags::MASQUERADE_V4),
+            (masquerades(modes.1), NetworkFlags::MASQUERADE_V6),
+            (modes.0 == GatewayMode::Routed, NetworkFlags::ROUTED_V4),
+            (modes.1 == GatewayMode::Routed, NetworkFlags::ROUTED_V6),
+            (
+                modes.0 == GatewayMode::NatUnprotected,
+                NetworkFlags::UNPROTECTED_V4,
+            ),
+            (
+                modes.1 == GatewayMode::NatUnprotected,
+                NetworkFlags::UNPROTECTED_V6,
+            ),
+            (has(GatewayMode::Isolated), NetworkFlags::ISOLATED),
+            (by_kernel, NetworkFlags::KERNEL_MASQUERADE),
+        ];
+        let set = flags.into_iter().filter(|(is_set, _)| *is_set);
+        set.fold(0, |all, (_, flag)| all | flag)
+    }
+
+    fn put_subnets(&self, network: &Network, zone: Zone, state: &mut State) {
+        for subnet in &network.subnets {
+            let key = SubnetKey {
+                prefix_length: bits(subnet),
+                address: subnet.network().into(),
+            };
+            put(state, Fact::Subnet(key, Subnet { zone, _pad: 0 }));
+        }
+    }
+
+    fn put_interface(&self, one: &HostInterface, state: &mut State) {
+        if one.kind == HostInterfaceKind::Loopback {
+            return;
+        }
+        let zone = self.zone_of(one);
+        let is_bridge = zone.is_some() || (!self.beside && is_of_docker(one));
+        let is_uplink = !is_bridge && self.config.uplinks.has(&one.name, one.has_default_route);
+        let flags = [
+            (is_uplink, InterfaceFlags::UPLINK),
+            (self.is_trusted(&one.name), InterfaceFlags::TRUSTED),
+            (
+                one.kind == HostInterfaceKind::Headless,
+                InterfaceFlags::NO_ETHERNET,
+            ),
+            (is_bridge, InterfaceFlags::BRIDGE),
+        ];
+        let set = flags.into_iter().filter(|(is_set, _)| *is_set);
+        let interface = Interface {
+            v4: first_address(one, |address| address.is_ipv4()),
+            v6: first_address(one, is_global_v6),
+            mac: Mac::new(one.mac),
+            zone: zone.unwrap_or(0),
+            flags: set.fold(0, |all, (_, flag)| all | flag),
+        };
+        put(state, Fact::Interface(one.ifindex, interface));
+        if is_bridge {
+            state.attached.insert((Role::Bridge, one.ifindex));
+        } else if is_uplink {
+            state.attached.insert((Role::Uplink, one.ifindex));
+        }
+    }
+
+    fn zone_of(&self, bridge: &HostInterface) -> Option<Zone> {
+        let mut networks = self.networks.iter();
+        let is = |network: &Network| {
+            bridge.kind == HostInterfaceKind::Bridge && network.bridge == bridge.name
+        };
+        let (id, _) = networks.find(|(_, network)| is(network))?;
+        self.zones.get(id).copied()
+    }
+
+    fn is_trusted(&self, name: &str) -> bool {
+        let mut networks = self.networks.values();
+        networks.any(|network| {
+            network
+                .policy
+                .trusted_interfaces
+                .iter()
+                .any(|own| own == name)
+        })
+    }
+
+    /// Only where somebody may reach containers at their own addresses.
+    fn put_open_ports(&self, placed: &Placed<'_>, state: &mut State) {
+        let policy = &placed.served.network.policy;
+        let is_open = |mode| mode == GatewayMode::Routed || !policy.trusted_interfaces.is_empty();
+        let attachment = placed.served.attachment;
+        let families = [
+            (attachment.v4.map(IpAddr::V4), is_open(policy.mode_v4)),
+            (attachment.v6.map(IpAddr::V6), is_open(policy.mode_v6)),
+        ];
+        for ports in &placed.served.container.publishing.ports {
+            let open = families
+                .iter()
+                .filter_map(|(own, open)| own.filter(|_| *open));
+            let asked = |own: &IpAddr| ports.host.is_none_or(|h| h.is_ipv4() == own.is_ipv4());
+            for own in open.filter(asked) {
+                for n in 0..ports.count {
+                    let port = OpenPort {
+                        address: own.into(),
+                        port: Port::new(ports.port.wrapping_add(n)),
+                        zone: placed.zone,
+                        protocol: ports.protocol.number(),
+                        _pad: [0; 3],
+                    };
+                    put(state, Fact::OpenPort(port));
+                }
+            }
+        }
+    }
+
+    /// From a container to those that it is linked to, where containers do not reach each other.
+    fn put_links(&self, placed: &Placed<'_>, state: &mut State) {
+        if placed.served.network.policy.icc {
+            return;
+        }
+        let from = placed.served;
+        for other in &from.linked {
+            let pairs = [
+                from.attachment
+                    .v4
+                    .map(IpAddr::V4)
+                    .zip(other.v4.map(IpAddr::V4)),
+                from.attachment
+                    .v6
+                    .map(IpAddr::V6)
+                    .zip(other.v6.map(IpAddr::V6)),
+            ];
+            for (from, to) in pairs.into_iter().flatten() {
+                for range in other.exposed {
+                    for n in 0..range.count {
+                        let link = Link {
+                            from: from.into(),
+                            to: to.into(),
+                            port: Port::new(range.first.wrapping_add(n)),
+                            zone: placed.zone,
+                            protocol: range.protocol.number(),
+                            _pad: [0; 3],
+                        };
+                        put(state, Fact::Link(link));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Another container on the same Network that one is linked to.
+pub(super) struct Linked<'a> {
+    v4: Option<std::net::Ipv4Addr>,
+    v6: Option<std::net::Ipv6Addr>,
+    exposed: &'a [crate::model::PortRange],
+}
+
+/// Whom `container` is linked to on `network`.
+pub(super) fn linked<'a>(
+    container: &Container,
+    network: &NetworkId,
+    all: &'a [Container],
+) -> Vec<Linked<'a>> {
+    let links = &container.publishing.links;
+    let is_linked = |other: &&Container| {
+        let mut links = links.iter();
+        links.any(|link| *link == other.name || *link == other.id.0)
+    };
+    let others = all.iter().filter(is_linked).filter_map(|other| {
+        let mut attachments = other.attachments.iter();
+        let attachment = attachments.find(|attachment| attachment.network == *network)?;
+        Some(Linked {
+            v4: attachment.v4,
+            v6: attachment.v6,
+            exposed: &other.publishing.exposed,
+        })
+    });
+    others.collect()
+}
+
+fn put(state: &mut State, fact: Fact) {
+    state.facts.insert(fact.place(), fact);
+}
+
+/// Leading bits over all 128.
+pub(super) fn bits(net: &IpNet) -> u32 {
+    let family = if net.addr().is_ipv4() { 96 } else { 0 };
+    family + u32::from(net.prefix_len())
+}
+
+/// The bridge's own address in the subnet, or what the Engine says it is.
+fn gateway(bridge: Option<&HostInterface>, subnet: Option<&IpNet>, told: Option<IpAddr>) -> Addr {
+    let own = bridge.zip(subnet).and_then(|(bridge, subnet)| {
+        let mut addresses = bridge.addresses.iter().map(IpNet::addr);
+        addresses.find(|address| subnet.contains(address))
+    });
+    own.or(told).map_or(Addr::NONE, Addr::from)
+}
+
+fn first_address(interface: &HostInterface, fits: impl Fn(&IpAddr) -> bool) -> Addr {
+    let mut addresses = interface.addresses.iter().map(IpNet::addr);
+    addresses
+        .find(|address| fits(address))
+        .map_or(Addr::NONE, Addr::from)
+}
+
+fn is_global_v6(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    }
+}
+
+/// Whether the Engine gives such names to bridges. It tells of a bridge only after containers can be
+/// on it, at its start long after: until then nothing passes.
+fn is_of_docker(interface: &HostInterface) -> bool {
+    let hexadecimal =
+        |digits: &str| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    interface.kind == HostInterfaceKind::Bridge
+        && (interface.name == "docker0"
+            || interface.name.strip_prefix("br-").is_some_and(hexadecimal))
+}
