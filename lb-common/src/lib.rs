@@ -14,6 +14,7 @@ mod addr;
 mod affinity;
 mod connection;
 mod counters;
+pub mod dns;
 mod endpoint;
 mod event;
 mod flow;

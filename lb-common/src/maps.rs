@@ -30,6 +30,9 @@
 //! | `EVENTS` | ring buffer | | [`crate::Event`] |
 //! | `RESOLVERS` | hash | namespace cookie | [`crate::Resolver`] |
 //! | `HEARTBEAT` | array of 1 | 0 | u64: nanoseconds since boot |
+//! | `DNS_VIEWS` | hash | namespace cookie | [`crate::dns::View`] |
+//! | `DNS_ANSWERS` | hash | [`crate::dns::Question`] | [`crate::dns::Answer`] |
+//! | `DNS_COUNTS` | per-CPU array | table | [`crate::dns::Counts`] |
 
 /// Host-side veths.
 pub const VETHS: u32 = 16_384;
@@ -71,3 +74,5 @@ pub const OPEN_PORTS: u32 = 65_536;
 pub const LINKS: u32 = 16_384;
 /// Sockets of host processes that talk to Backends.
 pub const SOCKET_REVERSE: u32 = 65_536;
+/// DNS answers in the kernel: three for each name of a Network.
+pub const DNS_ANSWERS: u32 = 1 << 18;

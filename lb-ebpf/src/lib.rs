@@ -17,6 +17,7 @@
 mod checksum;
 mod collect;
 mod deliver;
+pub mod dns;
 mod endpoint_in;
 mod forward;
 mod fragment;

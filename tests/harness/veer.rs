@@ -326,6 +326,7 @@ fn sizes() -> Maps {
         frontends: 64,
         slots: 1_024,
         resolvers: 64,
+        dns_answers: 1_024,
         events: 1 << 16,
     }
 }

@@ -3,6 +3,7 @@
 //! Every scenario runs twice: natively over the library, and through BPF_PROG_TEST_RUN over the real
 //! object. The kernel run needs root and is what the load gate repeats on other kernels.
 
+mod dns;
 mod engine;
 mod kernel;
 mod memory;

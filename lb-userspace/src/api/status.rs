@@ -81,6 +81,9 @@ pub struct DnsReport {
     pub wanted: usize,
     /// Queries answered from our records.
     pub answered: u64,
+    /// Queries answered by the kernel, without the daemon.
+    #[serde(default)]
+    pub in_kernel: u64,
     /// Queries sent on to upstream servers.
     pub forwarded: u64,
     /// Queries answered with what an upstream server had answered before.

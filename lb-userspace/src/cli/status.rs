@@ -51,10 +51,10 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "ports       {}", ports(&status.ports))?;
     writeln!(
         out,
-        "dns         {} of {} namespaces taken over; {} answered, {} from cache, {} forwarded, \
-         {} failed",
+        "dns         {} of {} namespaces; {} by kernel, {} by daemon, {} kept, {} forwarded, {} failed",
         dns.taken_over,
         dns.wanted,
+        dns.in_kernel,
         dns.answered,
         dns.cached + dns.stale,
         dns.forwarded,

@@ -104,7 +104,7 @@ async fn status_tells_of_a_failing_provider_and_of_everything_that_is_tried_agai
 
     for expected in [
         "docker: FAILING for 3s, membership is the last one seen: connection refused",
-        "3 of 3 namespaces taken over",
+        "3 of 3 namespaces; 0 by kernel",
         "replace mode, 1 published, masquerade ebpf, uplinks eth0",
         "p50 800 µs, p99 4.10 ms, max 5.00 ms",
         "no-backend",

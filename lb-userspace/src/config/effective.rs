@@ -141,6 +141,11 @@ impl Page<'_> {
             "Whether the queries of containers to 127.0.0.11 are answered by veer.",
             |c| c.dns.takeover.to_string(),
         );
+        self.key(
+            "kernel",
+            "Whether the kernel answers what it surely knows, without waking anybody.",
+            |c| c.dns.kernel.to_string(),
+        );
         self.key("ttl", "Time that clients may keep an answer.", |c| {
             time(c.dns.ttl)
         });
@@ -262,6 +267,11 @@ impl Page<'_> {
         self.key("resolvers", "Containers whose DNS is taken over.", |c| {
             grouped(c.maps.resolvers)
         });
+        self.key(
+            "dns_answers",
+            "DNS answers in the kernel, three for each name of a Network.",
+            |c| grouped(c.maps.dns_answers),
+        );
         self.key("events", "Bytes; a power of two.", |c| {
             grouped(c.maps.events)
         });

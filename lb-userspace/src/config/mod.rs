@@ -103,6 +103,7 @@ pub struct Maps {
     pub frontends: u32,
     pub slots: u32,
     pub resolvers: u32,
+    pub dns_answers: u32,
     /// Bytes.
     pub events: u32,
 }
@@ -119,6 +120,7 @@ impl Default for Maps {
             frontends: maps::FRONTENDS,
             slots: maps::SLOTS,
             resolvers: maps::RESOLVERS,
+            dns_answers: maps::DNS_ANSWERS,
             events: maps::EVENTS,
         }
     }
@@ -146,6 +148,8 @@ impl Default for Limits {
 pub struct Dns {
     /// Whether served containers' queries to 127.0.0.11 are answered by veer.
     pub takeover: bool,
+    /// Whether the kernel answers what it can.
+    pub kernel: bool,
     /// Seconds that clients may keep an answer of ours.
     pub ttl: u32,
     /// Whether `tasks.<alias>` gives the addresses of all Members.
@@ -193,6 +197,7 @@ impl Default for Dns {
     fn default() -> Self {
         Self {
             takeover: true,
+            kernel: true,
             ttl: 5,
             tasks: true,
             leak: false,

@@ -181,6 +181,7 @@ impl Config {
         let dns = &mut self.dns;
         for (key, choice) in [
             ("takeover", &mut dns.takeover),
+            ("kernel", &mut dns.kernel),
             ("tasks", &mut dns.tasks),
             ("leak", &mut dns.leak),
             ("single_labels", &mut dns.single_labels),
@@ -219,6 +220,7 @@ impl Config {
             ("frontends", &mut maps.frontends, 2..=1 << 20),
             ("slots", &mut maps.slots, 1..=ENTRIES),
             ("resolvers", &mut maps.resolvers, 1..=1 << 20),
+            ("dns_answers", &mut maps.dns_answers, 64..=ENTRIES),
         ] {
             section.read(key, size, values::number(range))?;
         }

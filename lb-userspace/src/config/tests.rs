@@ -50,6 +50,7 @@ refusals_per_second = 7
 events_per_second = 0
 [dns]
 takeover = false
+kernel = false
 ttl = "0s"
 tasks = false
 leak = true
@@ -81,6 +82,7 @@ endpoints = 200
 frontends = 300
 slots = 400
 resolvers = 500
+dns_answers = 600
 events = 8_192
 [network."front end"]
 serve = false

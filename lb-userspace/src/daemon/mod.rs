@@ -269,6 +269,11 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
     let options = dns::Options {
         resolv_conf: resolv_conf(config, folder)?,
         forwarding: settings::forwarding(&config.dns),
+        kernel: if config.dns.kernel {
+            datapath.names()?.map(|names| Arc::new(names) as Arc<_>)
+        } else {
+            None
+        },
         beat: Box::new(beat),
     };
     Dns::start(options).context("start the DNS server")

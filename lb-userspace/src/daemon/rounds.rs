@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::visits::{Visit, Visited};
 use super::{identities, round, settings, spaces};
 use crate::config::{Config, Maps};
-use crate::datapath::DatapathError;
+use crate::datapath::{DatapathError, Loopback};
 use crate::dns::Records;
 use crate::model::Observed;
 use crate::provider::Snapshot;
@@ -41,6 +41,8 @@ pub(super) struct Rounds {
     /// Whether the numbers were compared with what the maps hold.
     adopted: bool,
     visited: Visited,
+    /// By the cookies of their namespaces.
+    loopbacks: BTreeMap<u64, Loopback>,
     pace: Pace,
 }
 
@@ -67,6 +69,7 @@ impl Rounds {
             file,
             adopted: false,
             visited: Visited::default(),
+            loopbacks: BTreeMap::new(),
             pace: Pace::default(),
         })
     }
@@ -205,14 +208,32 @@ impl Rounds {
             let datapath = self.shared.datapath();
             datapath
                 .set_resolver(visit.netns.cookie, resolver)
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            Ok(self.answer_inside(visit))
         });
         for (visit, result) in due.into_iter().zip(results) {
             match result {
-                Ok(()) => self.visited.taken_over(visit.netns.cookie),
+                Ok(loopback) => {
+                    self.loopbacks
+                        .extend(loopback.map(|it| (visit.netns.cookie, it)));
+                    self.visited.taken_over(visit.netns.cookie);
+                }
                 Err(error) => self.shared.fail(namespace(visit, names), error),
             }
         }
+    }
+
+    /// Without it the daemon answers everything, so that this is no reason not to take over.
+    fn answer_inside(&self, visit: &Visit) -> Option<Loopback> {
+        if !self.shared.dns.answers_in_kernel() {
+            return None;
+        }
+        let attached = self.shared.datapath().answer_inside(&visit.netns);
+        if let Err(error) = &attached {
+            let netns = visit.netns.path.display();
+            tracing::warn!(%netns, %error, "the kernel answers no names in a container");
+        }
+        attached.ok()
     }
 
     fn leave(&mut self, cookies: &[u64]) {
@@ -223,11 +244,12 @@ impl Rounds {
     }
 
     /// Leaves a namespace's queries to Docker's resolver.
-    fn give_back(&self, cookie: u64) {
+    fn give_back(&mut self, cookie: u64) {
         // First the kernel, then the sockets: a query in between goes to Docker's resolver.
         if let Err(error) = self.shared.datapath().remove_resolver(cookie) {
             tracing::warn!(cookie, %error, "a resolver entry stays");
         }
+        self.loopbacks.remove(&cookie);
         self.shared.dns.release(cookie);
     }
 

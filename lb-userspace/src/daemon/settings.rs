@@ -68,6 +68,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("engine", old.engine != new.engine),
         ("maps", old.maps != new.maps),
         ("dns.takeover", old.dns.takeover != new.dns.takeover),
+        ("dns.kernel", old.dns.kernel != new.dns.kernel),
         ("dns.upstreams", old.dns.upstreams != new.dns.upstreams),
         ("dns", forwarding(&old.dns) != forwarding(&new.dns)),
         ("log", old.log != new.log),

@@ -201,6 +201,12 @@ impl Shared {
                 0
             },
             answered: counts.answered,
+            in_kernel: self
+                .dns
+                .kernel_counts()
+                .iter()
+                .map(|(_, counts)| counts.answered + counts.empty + counts.absent)
+                .sum(),
             forwarded: counts.forwarded,
             cached: counts.cached,
             stale: counts.stale,

@@ -195,6 +195,11 @@ pub(super) fn attach_tcx(
     create_link(program, ifindex, side, FIRST)
 }
 
+/// Attaches a program to what an interface sends, before all others. It ends with the link.
+pub(super) fn attach_tcx_egress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    create_link(program, ifindex, AttachType::TcxEgress, FIRST)
+}
+
 /// Attaches a program to a cgroup, besides those that are there.
 pub(super) fn attach_cgroup(
     program: BorrowedFd<'_>,

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
     FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver, Settings,
-    Slot, Source, SourceKey, Subnet, SubnetKey, Veth,
+    Slot, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -44,6 +44,9 @@ pub struct Maps {
     pub backend_counters: PerCpu<BackendCounters>,
     pub resolvers: Table<u64, Resolver>,
     pub heartbeat: Array<u64>,
+    pub dns_views: Table<u64, dns::View>,
+    pub dns_answers: Table<dns::Question, dns::Answer>,
+    pub dns_counts: PerCpu<dns::Counts>,
     pub(super) events: bpf::Map,
 }
 
@@ -88,6 +91,9 @@ impl Maps {
             backend_counters: PerCpu::new(checked(spec::BACKEND_COUNTERS)?),
             resolvers: Table::new(checked(spec::RESOLVERS)?),
             heartbeat: Array::new(checked(spec::HEARTBEAT)?),
+            dns_views: Table::new(checked(spec::DNS_VIEWS)?),
+            dns_answers: Table::new(checked(spec::DNS_ANSWERS)?),
+            dns_counts: PerCpu::new(checked(spec::DNS_COUNTS)?),
             events: checked(spec::EVENTS)?.map,
         })
     }
@@ -103,6 +109,15 @@ struct Named {
 impl Named {
     fn len(&self) -> u32 {
         self.map.info().max_entries
+    }
+
+    /// The same map through a descriptor of its own.
+    fn try_clone(&self) -> Result<Self, DatapathError> {
+        let map = self.map.try_clone();
+        Ok(Self {
+            spec: self.spec,
+            map: map.map_err(|error| self.error("open", error))?,
+        })
     }
 
     /// Gives `error` the map's name and, if the map is full, the way out.
@@ -208,6 +223,11 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
+    /// The same table through a descriptor of its own.
+    pub(super) fn try_clone(&self) -> Result<Self, DatapathError> {
+        Ok(Self::new(self.inner.try_clone()?))
+    }
+
     /// How many elements there is room for.
     pub fn capacity(&self) -> u32 {
         self.inner.len()
@@ -299,11 +319,7 @@ impl<V: Pod> Array<V> {
 
     /// The same array through a descriptor of its own.
     pub(super) fn try_clone(&self) -> Result<Self, DatapathError> {
-        let map = self.inner.map.try_clone();
-        Ok(Self::new(Named {
-            spec: self.inner.spec,
-            map: map.map_err(|error| self.inner.error("open", error))?,
-        }))
+        Ok(Self::new(self.inner.try_clone()?))
     }
 }
 
@@ -362,6 +378,11 @@ impl<V: Pod> PerCpu<V> {
             inner,
             types: PhantomData,
         }
+    }
+
+    /// The same array through a descriptor of its own.
+    pub(super) fn try_clone(&self) -> Result<Self, DatapathError> {
+        Ok(Self::new(self.inner.try_clone()?))
     }
 
     /// The values of all CPUs at `index`.

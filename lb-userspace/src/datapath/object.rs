@@ -23,6 +23,8 @@ use crate::reconcile::Role;
 
 /// The program that deletes Connections; runs only when it is called.
 pub(super) const COLLECT: &str = "collect";
+/// The program on containers' loopback interfaces, which answers DNS.
+pub(super) const DNS_LO: &str = "dns_lo";
 /// The programs on the cgroup2 root, which take DNS over.
 pub(super) const SOCKET: [(&str, AttachType); 8] = [
     ("socket_connect4", AttachType::Connect4),
@@ -244,7 +246,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
     let socket = SOCKET.iter().map(|(name, _)| *name);
     let mut programs = BTreeMap::new();
     let hooked = hooks::every_program().map(|hooked| hooked.program);
-    for name in hooked.chain([COLLECT]).chain(socket) {
+    for name in hooked.chain([COLLECT, DNS_LO]).chain(socket) {
         let kind = "program";
         if is_optional(name) && ebpf.program(name).is_none() {
             continue;

@@ -4,7 +4,7 @@ use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, FlowKey,
     FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface, Limit, Link,
     Local, Network, OpenPort, Reason, Resolver, Settings, Slot, SocketKey, SocketReverse, Source,
-    SourceKey, Subnet, SubnetKey, Veth, maps as size,
+    SourceKey, Subnet, SubnetKey, Veth, dns, maps as size,
 };
 
 use super::bpf::MapInfo;
@@ -100,6 +100,9 @@ maps! {
     EVENTS: RingBuffer () => (), configured!(events);
     RESOLVERS: Hash u64 => Resolver, configured!(resolvers);
     HEARTBEAT: Array u32 => u64, Size::Fixed(1);
+    DNS_VIEWS: Hash u64 => dns::View, configured!(resolvers);
+    DNS_ANSWERS: Hash dns::Question => dns::Answer, configured!(dns_answers);
+    DNS_COUNTS: PerCpuArray u32 => dns::Counts, Size::Fixed(dns::COUNTED);
 }
 
 impl Spec {

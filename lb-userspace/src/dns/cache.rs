@@ -9,6 +9,7 @@ use hickory_proto::rr::{DNSClass, RecordType};
 use lru::LruCache;
 use tokio::time::Instant;
 
+use super::kernel::Kept as InKernel;
 use super::message::Body;
 use super::query::Query;
 
@@ -71,6 +72,7 @@ struct Entry {
 pub(super) struct Cache {
     entries: Option<Mutex<LruCache<Key, Entry>>>,
     stale: Duration,
+    kernel: Option<InKernel>,
 }
 
 impl Key {
@@ -97,12 +99,13 @@ impl Key {
 }
 
 impl Cache {
-    /// Room for `size` answers.
-    pub(super) fn new(size: usize, stale: Duration) -> Self {
+    /// Room for `size` answers; those of the host's servers are given to `kernel` as well.
+    pub(super) fn new(size: usize, stale: Duration, kernel: Option<InKernel>) -> Self {
         let size = NonZeroUsize::new(size);
         Self {
             entries: size.map(|size| Mutex::new(LruCache::new(size))),
             stale,
+            kernel,
         }
     }
 
@@ -125,6 +128,7 @@ impl Cache {
         }
         if now.saturating_duration_since(entry.expires) >= self.stale {
             entries.pop(key);
+            self.forget(key);
             return Kept::Nothing;
         }
         Kept::Stale {
@@ -145,12 +149,32 @@ impl Cache {
             return;
         };
         let expires = now + Duration::from_secs(body.ttl().into());
+        if let (Some(kernel), Source::Host(edition), 0) = (&self.kernel, &key.source, key.flags) {
+            kernel.put(*edition, query, &body, PREFETCH);
+        }
         let entry = Entry {
             body,
             expires,
             next_try: None,
         };
-        entries.put(key, entry);
+        if let Some((other, _)) = entries.push(key.clone(), entry)
+            && other != key
+        {
+            self.forget(&other);
+        }
+    }
+
+    /// Takes away what the kernel has of servers that are no longer the host's.
+    pub(super) fn keep_only(&self, edition: u64) {
+        if let Some(kernel) = &self.kernel {
+            kernel.keep_only(edition);
+        }
+    }
+
+    fn forget(&self, key: &Key) {
+        if let (Some(kernel), Source::Host(_), 0) = (&self.kernel, &key.source, key.flags) {
+            kernel.forget(&key.question);
+        }
     }
 
     /// Notes that somebody asks for `key` again, or has just tried in vain.

@@ -3,6 +3,9 @@
 //! They stay as they came, compressed names included: these point into the question or into the
 //! records themselves, and both are where they were in every reply to the same question.
 
+use bytemuck::Zeroable;
+use lb_common::dns::{Answer, BODY};
+
 use super::query::{HEADER, OWN_LIMIT, Query};
 
 /// The longest that a name's existence is believed, in seconds.
@@ -83,6 +86,24 @@ impl Body {
     /// Seconds that it may be kept.
     pub(super) fn ttl(&self) -> u32 {
         self.ttl
+    }
+
+    /// The same for the kernel, its times left open; `None` if it does not fit there.
+    pub(super) fn in_kernel(&self) -> Option<Answer> {
+        let mut answer = Answer::zeroed();
+        let [answers, authorities, additionals] = self.counts;
+        (answer.answers, answer.authorities) = (answers, authorities);
+        answer.additionals = additionals;
+        answer.code = self.code | if self.is_authentic { AD } else { 0 };
+        answer.length = u16::try_from(self.bytes.len()).ok()?;
+        if self.bytes.len() > BODY {
+            return None;
+        }
+        answer.body[..self.bytes.len()].copy_from_slice(&self.bytes);
+        answer.ttl_count = u16::try_from(self.ttls.len()).ok()?;
+        let ttls = answer.ttls.get_mut(..self.ttls.len())?;
+        ttls.copy_from_slice(&self.ttls);
+        Some(answer)
     }
 
     /// The reply to `query` made of it, in which everything lives for `ttl` seconds more.

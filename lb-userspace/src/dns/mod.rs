@@ -15,6 +15,7 @@
 mod cache;
 mod container;
 mod counters;
+mod kernel;
 mod message;
 mod query;
 mod records;
@@ -27,6 +28,7 @@ mod takeover;
 mod upstream;
 
 pub use counters::Counts;
+pub use kernel::Kernel;
 pub use records::{Known, Records, Upstreams, View};
 pub use rules::{Forwarding, Rules};
 pub use server::{Dns, Options};

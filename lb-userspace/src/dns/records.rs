@@ -66,13 +66,14 @@ struct Asker {
 }
 
 /// One Network's names.
-#[derive(Debug, Default)]
-struct Table {
-    network: String,
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) id: NetworkId,
+    pub(super) network: String,
     /// By lower-case name.
-    names: HashMap<String, Known>,
+    pub(super) names: HashMap<String, Known>,
     /// The name that an address is given by PTR, without the Network's.
-    owners: HashMap<IpAddr, String>,
+    pub(super) owners: HashMap<IpAddr, String>,
 }
 
 /// Everybody who bears one word as container name, short id or hostname.
@@ -114,6 +115,16 @@ impl Records {
             let names = table.names.iter();
             names.map(|(name, known)| (table.network.as_str(), name.as_str(), known))
         })
+    }
+
+    /// Every Network's names.
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// How answers are given.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// What the namespace with this cookie may ask; `None` if it is not known (yet).
@@ -164,7 +175,7 @@ impl<'a> View<'a> {
         &self.records.rules
     }
 
-    fn tables(&self) -> impl Iterator<Item = &'a Table> + use<'a> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &'a Table> + use<'a> {
         let records = self.records;
         let order = self.asker.tables.iter();
         order.filter_map(move |&index| records.tables.get(index))
@@ -198,8 +209,10 @@ impl Table {
         rules: &Rules,
     ) -> Self {
         let mut table = Self {
+            id: network.id.clone(),
             network: network.name.clone(),
-            ..Self::default()
+            names: HashMap::new(),
+            owners: owners(attached, groups),
         };
         let mut bearers = bearers(attached);
         for group in groups {
@@ -217,7 +230,6 @@ impl Table {
             let everybody = || known_of_members(group.members.iter());
             table.names.entry(word).or_insert_with(everybody);
         }
-        table.owners = owners(attached, groups);
         table
     }
 }
@@ -307,4 +319,4 @@ fn askers(observed: &Observed) -> HashMap<u64, Asker> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

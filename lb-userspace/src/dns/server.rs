@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use lb_common::Resolver;
+use lb_common::dns::Counts as InKernel;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,11 +20,12 @@ use tracing::warn;
 
 use super::container::{Asker, Shared, serve};
 use super::counters::{Counters, Counts};
+use super::kernel::{Kept, Kernel, Mirror};
 use super::records::Records;
 use super::rules::Forwarding;
 use super::takeover::{Sockets, TakeoverError};
 use super::upstream::Upstream;
-use crate::model::Netns;
+use crate::model::{Netns, NetworkId};
 
 /// How often the kernel programs are told that somebody answers: five times within
 /// [`Resolver::PATIENCE`].
@@ -38,6 +40,8 @@ pub struct Options {
     pub resolv_conf: PathBuf,
     /// How they are asked.
     pub forwarding: Forwarding,
+    /// The maps of the programs in the kernel that answer names; `None`: the server answers all.
+    pub kernel: Option<Arc<dyn Kernel>>,
     /// Called every 200 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
     pub beat: Box<dyn FnMut() + Send>,
 }
@@ -49,6 +53,8 @@ pub struct Options {
 pub struct Dns {
     shared: Arc<Shared>,
     served: Arc<Served>,
+    /// What the kernel answers.
+    mirror: Option<Mutex<Mirror>>,
     commands: UnboundedSender<Command>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -72,14 +78,17 @@ impl Dns {
         let Options {
             resolv_conf,
             forwarding,
+            kernel,
             mut beat,
         } = options;
         // A takeover that comes before the server's own first beat must hold already.
         beat();
         raise_file_limit();
+        let mirror = kernel.clone().map(Mirror::new).transpose()?;
+        let upstream = Upstream::new(resolv_conf, forwarding, kernel.map(Kept::new));
         let shared = Arc::new(Shared {
             records: ArcSwap::default(),
-            upstream: Arc::new(Upstream::new(resolv_conf, forwarding)),
+            upstream: Arc::new(upstream),
             counters: Counters::default(),
         });
         let runtime = runtime::Builder::new_current_thread()
@@ -93,6 +102,7 @@ impl Dns {
         Ok(Self {
             shared,
             served: Arc::default(),
+            mirror: mirror.map(Mutex::new),
             commands,
             thread: Some(thread),
         })
@@ -100,7 +110,16 @@ impl Dns {
 
     /// Replaces all answers at once.
     pub fn publish(&self, records: Arc<Records>) {
-        self.shared.records.store(records);
+        self.shared.records.store(Arc::clone(&records));
+        if let Some(mut mirror) = self.mirror() {
+            let served = self.served.lock().clone();
+            mirror.publish(&records, served);
+        }
+    }
+
+    fn mirror(&self) -> Option<MutexGuard<'_, Mirror>> {
+        let mirror = self.mirror.as_ref()?;
+        Some(mirror.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Listens inside `netns` and says where. Asking again gives the same answer.
@@ -129,12 +148,19 @@ impl Dns {
         let sent = self.commands.send(command);
         drop(served);
         // A command that is given back takes its entry along when it is dropped.
-        sent.map(|()| resolver).map_err(|_| TakeoverError::Stopped)
+        sent.map_err(|_| TakeoverError::Stopped)?;
+        if let Some(mut mirror) = self.mirror() {
+            mirror.admit(&self.shared.records.load(), cookie, resolver);
+        }
+        Ok(resolver)
     }
 
     /// Closes every socket inside the namespace with this cookie; they are closed on return. Nothing
     /// happens if it is not served.
     pub fn release(&self, cookie: u64) {
+        if let Some(mut mirror) = self.mirror() {
+            mirror.dismiss(cookie);
+        }
         let (done, closed) = mpsc::channel();
         let mut served = self.served.lock();
         if served.remove(&cookie).is_none() {
@@ -156,6 +182,18 @@ impl Dns {
     /// How many answers of other name servers are kept.
     pub fn kept(&self) -> usize {
         self.shared.upstream.kept()
+    }
+
+    /// Whether the kernel answers what it can.
+    pub fn answers_in_kernel(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// What the kernel has answered so far: of each Network's names, and of what the host's servers
+    /// said.
+    pub fn kernel_counts(&self) -> Vec<(Option<NetworkId>, InKernel)> {
+        self.mirror()
+            .map_or_else(Vec::new, |mirror| mirror.counts())
     }
 
     /// What was done so far.
@@ -235,7 +273,10 @@ async fn run(
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = beats.tick() => beat(),
+            _ = beats.tick() => {
+                beat();
+                shared.upstream.look();
+            }
             command = commands.recv() => match command {
                 Some(Command::Serve(netns, sockets, entry)) => {
                     let asker = Asker::new(netns, Arc::clone(&shared));

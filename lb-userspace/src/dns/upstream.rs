@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::{Cache, Kept, Key, Source};
+use super::kernel::Kept as InKernel;
 use super::query::Query;
 use super::records::Upstreams;
 use super::resolv_conf::{ResolvConf, own_servers};
@@ -108,12 +109,12 @@ impl Places {
 
 impl Upstream {
     /// Asks the name servers that `resolv_conf` lists, unless containers have their own.
-    pub(super) fn new(resolv_conf: PathBuf, rules: Forwarding) -> Self {
+    pub(super) fn new(resolv_conf: PathBuf, rules: Forwarding, kernel: Option<InKernel>) -> Self {
         Self {
             host: Mutex::new(ResolvConf::new(resolv_conf)),
             slots: Semaphore::new(IN_FLIGHT_TOTAL),
             standings: Standings::default(),
-            cache: Cache::new(rules.cache, rules.stale),
+            cache: Cache::new(rules.cache, rules.stale, kernel),
             rules,
         }
     }
@@ -121,6 +122,13 @@ impl Upstream {
     /// Queries of one container at a time.
     pub(super) fn in_flight(&self) -> usize {
         self.rules.in_flight
+    }
+
+    /// Looks whether the host's servers are still the same: what the others said is not given any more.
+    pub(super) fn look(&self) {
+        let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        host.servers();
+        self.cache.keep_only(host.edition());
     }
 
     /// How many answers are kept.

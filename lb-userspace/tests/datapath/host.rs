@@ -143,6 +143,7 @@ fn small() -> Maps {
         frontends: 64,
         slots: 1_024,
         resolvers: 64,
+        dns_answers: 1_024,
         events: 4_096,
     }
 }

@@ -1,14 +1,20 @@
 //! The real socket programs with maps of the test's own, on the root of the machine's cgroup2 tree.
 //! They act only in namespaces that the test has put into its map, and end with the test.
 
+use std::fmt::{self, Debug};
 use std::fs::{self, File};
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::bytes_of;
 use lb_common::Resolver;
+use lb_common::dns::{Answer, Counts, Question, View};
+use lb_userspace::dns::Kernel;
+use lb_userspace::netns::Namespace;
 use nix::time::{ClockId, clock_gettime};
 
 const PROGRAMS: [&str; 8] = [
@@ -25,8 +31,16 @@ const PROGRAMS: [&str; 8] = [
 pub struct Hooks {
     resolvers: HashMap<MapData, u64, [u8; 8]>,
     heartbeat: Option<Array<MapData, u64>>,
+    names: Arc<Names>,
     /// Detaches the programs when dropped.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+}
+
+/// The maps that the kernel answers from.
+pub struct Names {
+    views: Mutex<HashMap<MapData, u64, [u8; 40]>>,
+    answers: Mutex<HashMap<MapData, [u8; 88], [u8; 432]>>,
+    counts: PerCpuArray<MapData, [u64; 3]>,
 }
 
 impl Hooks {
@@ -55,13 +69,34 @@ impl Hooks {
             let attached = program.attach(&cgroup, CgroupAttachMode::Single);
             attached.unwrap_or_else(|error| panic!("attach {name}: {error:?}"));
         }
-        let resolvers = ebpf.take_map("RESOLVERS").expect("a map");
-        let heartbeat = ebpf.take_map("HEARTBEAT").expect("a map");
+        let mut map = |name| ebpf.take_map(name).expect("a map");
+        let names = Names {
+            views: Mutex::new(map("DNS_VIEWS").try_into().expect("a hash")),
+            answers: Mutex::new(map("DNS_ANSWERS").try_into().expect("a hash")),
+            counts: map("DNS_COUNTS").try_into().expect("an array"),
+        };
         Self {
-            resolvers: resolvers.try_into().expect("a hash"),
-            heartbeat: Some(heartbeat.try_into().expect("an array")),
-            _ebpf: ebpf,
+            resolvers: map("RESOLVERS").try_into().expect("a hash"),
+            heartbeat: Some(map("HEARTBEAT").try_into().expect("an array")),
+            names: Arc::new(names),
+            ebpf,
         }
+    }
+
+    /// The maps that the kernel answers from.
+    pub fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.names)
+    }
+
+    /// Lets the kernel answer inside.
+    pub fn answer_inside(&mut self, namespace: &Namespace) {
+        let program = self.ebpf.program_mut("dns_lo").expect("a program");
+        let program: &mut SchedClassifier = program.try_into().expect("a classifier");
+        program
+            .load()
+            .unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
+        let attached = namespace.run(|| program.attach("lo", TcAttachType::Egress));
+        attached.unwrap().expect("attach dns_lo");
     }
 
     /// Writes the time into the heartbeat map, each time it is called.
@@ -78,6 +113,57 @@ impl Hooks {
         let value: [u8; 8] = bytes_of(&resolver).try_into().expect("eight bytes");
         let inserted = self.resolvers.insert(cookie, value, 0);
         inserted.expect("write the resolver");
+    }
+}
+
+impl Kernel for Names {
+    fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
+        let value: [u8; 40] = bytes_of(view).try_into().unwrap();
+        let mut views = self.views.lock().unwrap();
+        views.insert(cookie, value, 0).map_err(io::Error::other)
+    }
+
+    fn remove_view(&self, cookie: u64) -> io::Result<()> {
+        // Removing what is not there is what is wanted.
+        let _ = self.views.lock().unwrap().remove(&cookie);
+        Ok(())
+    }
+
+    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
+        let key: [u8; 88] = bytes_of(question).try_into().unwrap();
+        let value: [u8; 432] = bytes_of(answer).try_into().unwrap();
+        let mut answers = self.answers.lock().unwrap();
+        answers.insert(key, value, 0).map_err(io::Error::other)
+    }
+
+    fn remove_answer(&self, question: &Question) -> io::Result<()> {
+        let key: [u8; 88] = bytes_of(question).try_into().unwrap();
+        let _ = self.answers.lock().unwrap().remove(&key);
+        Ok(())
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn counts(&self, table: u32) -> io::Result<Counts> {
+        let values = self.counts.get(&table, 0).map_err(io::Error::other)?;
+        let sum = |field: usize| values.iter().map(|counts| counts[field]).sum();
+        Ok(Counts {
+            answered: sum(0),
+            empty: sum(1),
+            absent: sum(2),
+        })
+    }
+
+    fn now(&self) -> io::Result<u64> {
+        lb_userspace::datapath::now()
+    }
+}
+
+impl Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
     }
 }
 

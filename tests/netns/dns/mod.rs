@@ -23,65 +23,110 @@ const V6: &str = "fd00::1";
 
 #[test]
 fn dig_is_answered_over_udp_and_tcp_by_the_address_it_asked() {
-    let served = Served::new();
+    for served in Served::both() {
+        for (transport, shown) in [("+notcp", "(UDP)"), ("+tcp", "(TCP)")] {
+            for edns in ["+edns=0", "+noedns", "+nocookie", "+dnssec"] {
+                let words = [transport, edns, "+tries=1", "web.front", "A"];
+                let printed = served.site.prints("dig", &words);
 
-    for (transport, shown) in [("+notcp", "(UDP)"), ("+tcp", "(TCP)")] {
-        let printed = served
-            .site
-            .prints("dig", &[transport, "+tries=1", "web.front", "A"]);
-
-        assert!(
-            printed.contains(&format!("SERVER: 127.0.0.11#53(127.0.0.11) {shown}")),
-            "{printed}"
-        );
-        assert!(
-            printed.contains(V4) && !printed.contains("unexpected source"),
-            "{printed}"
-        );
+                let server = format!("SERVER: 127.0.0.11#53(127.0.0.11) {shown}");
+                assert!(printed.contains(&server), "{printed}");
+                assert!(
+                    printed.contains(V4)
+                        && !printed.contains("unexpected source")
+                        && !printed.contains("WARNING"),
+                    "{printed}"
+                );
+            }
+        }
     }
 }
 
 #[test]
 fn busybox_is_answered() {
-    let served = Served::new();
+    for served in Served::both() {
+        let printed = served.site.prints("busybox", &["nslookup", "web"]);
 
-    let printed = served.site.prints("busybox", &["nslookup", "web"]);
-
-    assert!(printed.contains("127.0.0.11:53"), "{printed}");
-    assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+        assert!(printed.contains("127.0.0.11:53"), "{printed}");
+        assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+    }
 }
 
 #[test]
 fn the_gnu_c_library_is_answered() {
-    let served = Served::new();
+    for served in Served::both() {
+        let printed = served.site.prints("getent", &["ahosts", "web"]);
 
-    let printed = served.site.prints("getent", &["ahosts", "web"]);
-
-    assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+        assert!(printed.contains(V4) && printed.contains(V6), "{printed}");
+    }
 }
 
 #[test]
 fn the_musl_c_library_is_answered() {
-    let served = Served::new();
-    let program = built_with_musl(&served.site);
+    for served in Served::both() {
+        let program = built_with_musl(&served.site);
 
-    let printed = served.site.prints(program.to_str().unwrap(), &["web"]);
+        let printed = served.site.prints(program.to_str().unwrap(), &["web"]);
 
-    let mut addresses: Vec<_> = printed.lines().collect();
-    addresses.sort_unstable();
-    assert_eq!(addresses, [V4, V6]);
+        let mut addresses: Vec<_> = printed.lines().collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, [V4, V6]);
+    }
+}
+
+#[test]
+fn python_is_answered() {
+    let script = "import socket; print(socket.gethostbyname('web'), \
+                  socket.gethostbyaddr('10.0.0.1')[0], \
+                  *sorted({a[4][0] for a in socket.getaddrinfo('web', 80)}))";
+    for served in Served::both() {
+        let printed = served.site.prints("python3", &["-c", script]);
+
+        assert_eq!(printed.trim(), format!("{V4} web.front {V4} {V6}"));
+    }
+}
+
+#[test]
+fn the_kernel_answers_without_the_daemon_what_it_knows() {
+    let served = Served::start(true);
+
+    for count in 1..=5 {
+        assert_eq!(served.site.resolves(), OURS);
+        assert_eq!(served.answered_in_kernel(), count);
+    }
+    let by_daemon = served.dns.as_ref().unwrap().counts().answered;
+    assert_eq!(by_daemon, 0);
+}
+
+#[test]
+fn the_kernel_goes_on_while_the_daemon_hangs_for_those_who_are_connected() {
+    let served = Served::start(true);
+    let client = served.site.udp("127.0.0.1:0");
+    client.connect(ASKED).unwrap();
+    served.is_beating.store(false, Ordering::Relaxed);
+    served.site.start_other_resolver();
+    within(TAKEBACK * 2, "the other resolver answers", || {
+        served.site.resolves() == THEIRS
+    });
+
+    client.send(&question()).unwrap();
+
+    let mut buffer = [0; 512];
+    let length = client.recv(&mut buffer).unwrap();
+    assert_eq!(address(&buffer[..length]), OURS);
 }
 
 #[test]
 fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
-    let served = Served::new();
     let mapped: SocketAddr = "[::ffff:127.0.0.11]:53".parse().unwrap();
-
-    for (bind, asked) in [
+    let sockets = [
         ("127.0.0.1:0", ASKED),
         ("0.0.0.0:0", ASKED),
         ("[::]:0", mapped),
-    ] {
+    ];
+    let both = Served::both();
+
+    for (served, (bind, asked)) in both.iter().flat_map(|s| sockets.map(|socket| (s, socket))) {
         let mut buffer = [0; 512];
         let sending = served.site.udp(bind);
         sending.send_to(&question(), asked).unwrap();

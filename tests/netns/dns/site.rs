@@ -152,16 +152,35 @@ impl Site {
 }
 
 impl Served {
-    /// A site in which the container `web` lives, served as the daemon does it.
+    /// A site in which the container `web` lives, served as the daemon does it: by the daemon alone.
     pub fn new() -> Self {
+        Self::start(false)
+    }
+
+    /// The same site, twice: answered by the daemon alone, and by the kernel where it can.
+    pub fn both() -> [Self; 2] {
+        [false, true].map(Self::start)
+    }
+
+    /// How many answers the kernel has given.
+    pub fn answered_in_kernel(&self) -> u64 {
+        let dns = self.dns.as_ref().expect("it is there");
+        let counts = dns.kernel_counts();
+        let all = counts.iter().map(|(_, c)| c.answered + c.empty + c.absent);
+        all.sum()
+    }
+
+    pub fn start(in_kernel: bool) -> Self {
         let site = Site::new();
         let mut hooks = Hooks::attach();
+        let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
         let is_beating = Arc::new(AtomicBool::new(true));
         let mut beat = hooks.beat();
         let beating = Arc::clone(&is_beating);
         let dns = Dns::start(Options {
             resolv_conf: site.folder().join("no-name-servers"),
             forwarding: Forwarding::default(),
+            kernel,
             beat: Box::new(move || {
                 if beating.load(Ordering::Relaxed) {
                     beat();
@@ -177,6 +196,9 @@ impl Served {
         )));
         let resolver = dns.take_over(&netns).unwrap();
         hooks.lead(netns.cookie, resolver);
+        if in_kernel {
+            hooks.answer_inside(&site.namespace);
+        }
         Self {
             site,
             dns: Some(dns),

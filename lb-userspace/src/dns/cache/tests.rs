@@ -32,7 +32,7 @@ fn key(query: &Query) -> Key {
 
 /// A cache with the answer for `name`, kept at the moment that is given back.
 fn cache() -> (Cache, Instant) {
-    let cache = Cache::new(2, Duration::from_secs(50));
+    let cache = Cache::new(2, Duration::from_secs(50), None);
     let now = Instant::now();
     cache.put(key(&plain("name")), &plain("name"), &answer(), now);
     (cache, now)
@@ -144,7 +144,7 @@ fn the_answer_that_was_asked_for_longest_ago_makes_room() {
 
 #[test]
 fn nothing_is_kept_without_room() {
-    let cache = Cache::new(0, Duration::ZERO);
+    let cache = Cache::new(0, Duration::ZERO, None);
     let query = plain("name");
     let now = Instant::now();
 

@@ -395,3 +395,33 @@ fn tasks_are_no_names_if_the_operator_says_so() {
     assert_eq!(v4_of(&records, 1, "web"), Some(vec![VIP4]));
     assert_eq!(v4_of(&records, 1, "tasks.web"), None);
 }
+
+/// `web` and `db.cache` on the Network `front`, `db` on `cache.front` and on `Upper`, and the alias
+/// `many` of thirteen Members on `front`. The namespace with this cookie is on all of them.
+pub(in crate::dns) fn sample(rules: &Rules, cookie: u64) -> Records {
+    const CACHE: &str = "cache.front";
+    const UPPER: &str = "Upper";
+    let asker = |name: &str| {
+        let mut container = container(name, 1, &[FRONT, CACHE, UPPER]);
+        container.netns = container.netns.map(|netns| Netns { cookie, ..netns });
+        container
+    };
+    let mut containers = vec![
+        asker("web"),
+        container("db.cache", 2, &[FRONT]),
+        container("db", 3, &[CACHE, UPPER]),
+    ];
+    containers.extend((0..13).map(|n| container(&format!("m{n}"), 20 + n, &[FRONT])));
+    let mut many = group(
+        FRONT,
+        "many",
+        EndpointMode::Dnsrr,
+        &containers[3..].iter().collect::<Vec<_>>(),
+    );
+    many.members.iter_mut().for_each(|member| member.v6 = None);
+    let observed = Observed {
+        networks: [FRONT, CACHE, UPPER].map(network).into(),
+        ..observed(containers)
+    };
+    Records::build(&observed, &[many], rules)
+}

@@ -76,6 +76,7 @@ fn start() -> (Dns, Arc<AtomicU32>) {
     let dns = Dns::start(Options {
         resolv_conf: "/nonexistent".into(),
         forwarding: Forwarding::default(),
+        kernel: None,
         beat: Box::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         }),

@@ -51,7 +51,7 @@ async fn server(behaviour: Behaviour) -> (SocketAddr, JoinHandle<()>) {
 }
 
 fn upstream() -> Upstream {
-    Upstream::new("/nonexistent".into(), Forwarding::default())
+    Upstream::new("/nonexistent".into(), Forwarding::default(), None)
 }
 
 fn way(servers: &[SocketAddr]) -> Way {
@@ -176,7 +176,7 @@ async fn over_tcp_name_servers_are_asked_over_tcp() {
 #[tokio::test]
 async fn without_a_server_that_answers_the_client_gets_servfail() {
     let folder = tempfile::tempdir().expect("a folder");
-    let upstream = Upstream::new(folder.path().join("missing"), Forwarding::default());
+    let upstream = Upstream::new(folder.path().join("missing"), Forwarding::default(), None);
     let netns = Netns {
         path: "/dev/null".into(),
         cookie: 1,
@@ -204,7 +204,7 @@ async fn a_query_that_finds_no_place_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("resolv.conf");
     fs::write(&path, "nameserver 127.0.0.1\n").expect("write");
-    let upstream = Upstream::new(path, Forwarding::default());
+    let upstream = Upstream::new(path, Forwarding::default(), None);
     let netns = Netns {
         path: "/dev/null".into(),
         cookie: 1,

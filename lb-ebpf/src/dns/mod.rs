@@ -1,0 +1,125 @@
+//! DNS answers in the kernel: a query that a container sends to the daemon's private port on its
+//! loopback interface is made its own reply, if the answer is known for certain.
+//!
+//! | what | is answered |
+//! |---|---|
+//! | a name of one of the asker's Networks | from the table of the first that knows it |
+//! | any other name | from what the host's name servers said before, if the asker may ask them |
+//!
+//! Everything else goes up to the daemon: other ports, fragments and IP options, replies, other
+//! operations than a query, more or less than one question, other classes than IN, ANY, compressed or
+//! long names, upper case in a name of several labels (of a Network's name it counts), EDNS of another
+//! version or with options, bytes after the end, and records that the daemon has kept for itself.
+//!
+//! # Why
+//! The answers are rendered by the daemon, and only their order and their age are decided here, so
+//! that a reply has the bytes that the daemon's own would have.
+
+#[cfg(any(feature = "native", test))]
+pub mod native;
+mod question;
+mod reply;
+
+use lb_common::dns::{Answer, Question, TABLES, View};
+
+use crate::frame::Frame;
+use question::{Asked, ETHERTYPE, read};
+pub use question::{Heads, TAIL, Work};
+
+/// A frame on a loopback interface.
+pub trait Datagram: Frame {
+    /// Reads Ethernet's type and what follows it.
+    fn read_heads(&self, offset: u32, into: &mut Heads) -> bool;
+
+    /// Reads `length` bytes from `offset` on to the beginning of [`Work::name`]; `false` if they do not
+    /// fit, or there are none.
+    fn read_name(&self, offset: u32, length: u32, into: &mut Work) -> bool;
+
+    /// The same for [`Work::tail`].
+    fn read_tail(&self, offset: u32, length: u32, into: &mut Work) -> bool;
+
+    /// Writes `length` bytes of the body from `start` on; `start` < `BODY`, `length` <= `BODY`.
+    fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool;
+}
+
+/// What may be asked, and by whom.
+pub trait Names {
+    /// What the namespace may ask that the frame is in.
+    fn view(&self) -> Option<&View>;
+
+    fn answer(&self, question: &Question) -> Option<&Answer>;
+
+    fn random(&self) -> u32;
+
+    /// Counts an answer from this table.
+    fn count(&self, table: u32, answer: &Answer);
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[repr(u32)]
+pub enum Became {
+    /// It is as it was, and goes on.
+    Untouched = 0,
+    /// It is the reply, and goes on: back to who asked.
+    Reply = 1,
+    /// It could only be changed in part and must not go on.
+    Broken = 2,
+}
+
+/// Makes the query in `frame` its own reply, if that is known.
+#[inline(always)]
+pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) -> Became {
+    if !frame.read_heads(ETHERTYPE, &mut work.heads) || !work.heads.are_ours() {
+        return Became::Untouched;
+    }
+    let Some(view) = names.view().filter(|view| work.heads.are_to(view.port)) else {
+        return Became::Untouched;
+    };
+    let Some(asked) = read(frame, work) else {
+        return Became::Untouched;
+    };
+    let now = frame.now();
+    let Some((table, answer)) = find(view, &asked, names, work, now) else {
+        return Became::Untouched;
+    };
+    if !reply::write(frame, work, &asked, answer, names.random(), now) {
+        return Became::Broken;
+    }
+    names.count(table, answer);
+    Became::Reply
+}
+
+/// The answer of the first table that knows the name, and the table.
+#[inline(always)]
+fn find<'a>(
+    view: &View,
+    asked: &Asked,
+    names: &'a impl Names,
+    work: &mut Work,
+    now: u64,
+) -> Option<(u32, &'a Answer)> {
+    for index in 0..TABLES {
+        if index >= usize::from(view.count) {
+            return None;
+        }
+        let table = view.tables[index];
+        let is_host = table == lb_common::dns::HOST;
+        // What servers said depends on flags of the query; only the plain ones are kept here.
+        if is_host && !asked.is_plain {
+            return None;
+        }
+        work.question.table = table;
+        work.question.kind = if is_host {
+            asked.kind
+        } else {
+            asked.own_kind()
+        };
+        if let Some(answer) = names.answer(&work.question) {
+            let holds = answer.ask_daemon == 0 && (answer.until == 0 || now < answer.until);
+            return holds.then_some((table, answer));
+        }
+    }
+    None
+}

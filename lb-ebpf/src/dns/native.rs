@@ -1,0 +1,125 @@
+//! Names in memory, and frames around queries: for tests and for asking without a kernel.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use bytemuck::Zeroable;
+use lb_common::dns::{Answer, Question, View};
+use lb_common::{Port, Resolver};
+
+use super::{Became, Datagram, Heads, Names, Work, answer};
+use crate::frame::Frame;
+use crate::native::Buffer;
+
+/// Bytes before the DNS header.
+pub const HEADERS: usize = 14 + 20 + 8;
+
+/// Answers in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    pub view: Option<View>,
+    pub answers: BTreeMap<Question, Answer>,
+    /// What [`Names::random`] gives.
+    pub random: u32,
+    /// How many answers each table has given.
+    pub counted: RefCell<BTreeMap<u32, u32>>,
+}
+
+impl Names for Memory {
+    fn view(&self) -> Option<&View> {
+        self.view.as_ref()
+    }
+
+    fn answer(&self, question: &Question) -> Option<&Answer> {
+        self.answers.get(question)
+    }
+
+    fn random(&self) -> u32 {
+        self.random
+    }
+
+    fn count(&self, table: u32, _answer: &Answer) {
+        *self.counted.borrow_mut().entry(table).or_default() += 1;
+    }
+}
+
+impl Datagram for Buffer {
+    fn read_heads(&self, offset: u32, into: &mut Heads) -> bool {
+        self.load(offset).map(|heads| *into = heads).is_some()
+    }
+
+    fn read_name(&self, offset: u32, length: u32, into: &mut Work) -> bool {
+        read(self, offset, length, &mut into.name)
+    }
+
+    fn read_tail(&self, offset: u32, length: u32, into: &mut Work) -> bool {
+        read(self, offset, length, &mut into.tail)
+    }
+
+    fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool {
+        let (offset, start, length) = (offset as usize, start as usize, length as usize);
+        let Some(room) = self.bytes.get_mut(offset..offset + length) else {
+            return false;
+        };
+        room.copy_from_slice(&answer.body[start..start + length]);
+        true
+    }
+}
+
+fn read(buffer: &Buffer, offset: u32, length: u32, into: &mut [u8]) -> bool {
+    let (offset, length) = (offset as usize, length as usize);
+    let bytes = offset.checked_add(length);
+    let bytes = bytes.and_then(|end| buffer.bytes.get(offset..end));
+    match (bytes, into.get_mut(..length)) {
+        (Some(bytes), Some(into)) if length > 0 => {
+            into.copy_from_slice(bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The frame in which a container asks `query` at `port`.
+pub fn frame(query: &[u8], port: Port) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    let [total, length] = [20 + 8, 8].map(|heads| ((heads + query.len()) as u16).to_be_bytes());
+    frame.extend([
+        0x08, 0, 0x45, 0, total[0], total[1], 0x12, 0x34, 0x40, 0, 64, 17, 0, 0,
+    ]);
+    frame.extend([127, 0, 0, 1]);
+    frame.extend(Resolver::ADDRESS.to_ne_bytes());
+    let check = ip_checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&check);
+    frame.extend([0xc0, 0x01]);
+    frame.extend(port.wire().to_ne_bytes());
+    frame.extend(length);
+    frame.extend([0xff, 0x0a]);
+    frame.extend(query);
+    frame
+}
+
+/// The checksum of an IPv4 header in which that field is zero.
+pub fn ip_checksum(header: &[u8]) -> [u8; 2] {
+    let words = header.chunks(2);
+    let sum: u32 = words
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// The reply to `query` that the kernel would give at `now`, in nanoseconds since boot; `None` if it
+/// leaves it to the daemon.
+pub fn reply(query: &[u8], names: &Memory, now: u64) -> Option<Vec<u8>> {
+    let port = names.view?.port;
+    let mut buffer = Buffer {
+        bytes: frame(query, port),
+        ifindex: 1,
+        now,
+    };
+    match answer(&mut buffer, names, &mut Work::zeroed()) {
+        Became::Reply => Some(buffer.bytes.split_off(HEADERS)),
+        Became::Untouched | Became::Broken => None,
+    }
+}

@@ -1,0 +1,284 @@
+//! A query, from its bytes.
+
+use core::hint::black_box;
+
+use bytemuck::{Pod, Zeroable};
+use lb_common::dns::{NAME, Question};
+use lb_common::{Port, Resolver};
+
+use super::Datagram;
+
+/// Where the IP header begins, after Ethernet's.
+const IP: u32 = 14;
+/// Where the type of an Ethernet frame is.
+pub(super) const ETHERTYPE: u32 = 12;
+/// Where the question begins.
+pub(super) const QUESTION: u32 = IP + 20 + 8 + 12;
+/// Type and class, after the name.
+pub(super) const TYPE_AND_CLASS: u32 = 4;
+/// An OPT record without options.
+pub(super) const OPT: u32 = 11;
+
+const UDP: u8 = 17;
+const CLASS_IN: u16 = 1;
+const KIND_OPT: u8 = 41;
+/// From here on types are about the exchange and not about a name: ANY, zone transfers, keys.
+const FIRST_META: u16 = 128;
+
+const RD: u8 = 0x01;
+const AD: u8 = 0x20;
+const CD: u8 = 0x10;
+
+/// The end of names of addresses, the byte before it the length of the label.
+const ARPA: [u8; 6] = *b"\x04arpa\0";
+
+/// Ethernet's type, and the headers of IPv4 without options, UDP and DNS, as on the wire.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Heads {
+    pub(super) ethertype: [u8; 2],
+    pub(super) version_and_length: u8,
+    pub(super) service: u8,
+    pub(super) total: [u8; 2],
+    pub(super) id: [u8; 2],
+    pub(super) fragment: [u8; 2],
+    pub(super) hops: u8,
+    pub(super) protocol: u8,
+    pub(super) check: [u8; 2],
+    pub(super) source: [u8; 4],
+    pub(super) destination: [u8; 4],
+    pub(super) source_port: [u8; 2],
+    pub(super) destination_port: [u8; 2],
+    pub(super) length: [u8; 2],
+    pub(super) udp_check: [u8; 2],
+    pub(super) query: [u8; 2],
+    pub(super) flags: [u8; 2],
+    pub(super) counts: [u8; 8],
+}
+
+const _: () = assert!(size_of::<Heads>() == 42);
+
+/// Room for one query: more than a BPF stack has.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Work {
+    /// What is looked up.
+    pub question: Question,
+    /// The name as it came, zeros after it.
+    pub name: [u8; NAME],
+    /// What follows the name.
+    pub tail: [u8; TAIL],
+    /// Those of the query, and then of the reply.
+    pub heads: Heads,
+    /// Always zero.
+    pub _pad: [u8; 6],
+    /// Bytes of the name.
+    length: u32,
+    /// Its labels, without the root; 0: there are none, or they are not good.
+    labels: u32,
+}
+
+/// Room for what follows a name: type, class and an OPT record.
+pub const TAIL: usize = 16;
+
+/// A query that the kernel may answer; its name is in [`Work::question`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) kind: u16,
+    /// Bytes of the name.
+    pub(super) name: u32,
+    /// Flags of its EDNS record, the first byte, where DO is; `None` without such a record.
+    pub(super) edns: Option<u8>,
+    /// Whether it is as nearly all are: RD, neither AD nor CD nor DO.
+    pub(super) is_plain: bool,
+    pub(super) is_arpa: bool,
+}
+
+impl Asked {
+    /// The type in the table of a Network.
+    #[inline(always)]
+    pub(super) fn own_kind(&self) -> u16 {
+        match self.kind {
+            Question::A | Question::AAAA => self.kind,
+            Question::PTR if self.is_arpa => self.kind,
+            _ => Question::OTHER,
+        }
+    }
+}
+
+impl Heads {
+    /// Whether they are those of a datagram to the resolver's address in one piece.
+    #[inline(always)]
+    pub(super) fn are_ours(&self) -> bool {
+        let is_whole = u16::from_be_bytes(self.fragment) & 0x3fff == 0;
+        self.ethertype == [0x08, 0x00]
+            && self.version_and_length == 0x45
+            && self.protocol == UDP
+            && u32::from_ne_bytes(self.destination) == Resolver::ADDRESS
+            && is_whole
+    }
+
+    #[inline(always)]
+    pub(super) fn are_to(&self, port: Port) -> bool {
+        u16::from_ne_bytes(self.destination_port) == port.wire()
+    }
+
+    /// Bytes after the DNS header, if every length says the same.
+    #[inline(always)]
+    fn rest(&self, frame: &impl Datagram) -> Option<u32> {
+        let datagram = u32::from(u16::from_be_bytes(self.length));
+        let total = u32::from(u16::from_be_bytes(self.total));
+        let agree = total == datagram + 20 && frame.len() == total + IP;
+        agree.then(|| datagram.wrapping_sub(8 + 12))
+    }
+}
+
+/// The query, if it is one that may be answered here. Its name is in `work` then.
+#[inline(always)]
+pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
+    let heads = &work.heads;
+    let plain = heads.flags == [RD, 0];
+    let is_query = heads.flags[0] & !RD == 0 && heads.flags[1] & !(AD | CD) == 0;
+    // One question, no answers, no authorities, at most an OPT record.
+    let counts = heads.counts;
+    let has_edns = counts[7] == 1;
+    let is_simple = u32::from_be_bytes([counts[0], counts[1], counts[2], counts[3]]) == 1 << 16
+        && u32::from_be_bytes([counts[4], counts[5], counts[6], counts[7]]) <= 1;
+    if !is_query || !is_simple {
+        return None;
+    }
+    let rest = heads.rest(frame)?;
+    let after = TYPE_AND_CLASS + if has_edns { OPT } else { 0 };
+    let name = rest.wrapping_sub(after);
+    work.name = [0; NAME];
+    if !frame.read_name(QUESTION, name, work) || !frame.read_tail(QUESTION + name, after, work) {
+        return None;
+    }
+    let tail = tail(&work.tail, has_edns)?;
+    measure(work, name);
+    // Read again from memory: the verifier would follow every length of name and number of labels
+    // to the end of the program otherwise.
+    let work = black_box(work);
+    let (name, labels) = (work.length, work.labels);
+    if labels == 0 || name == 0 || name > NAME as u32 {
+        return None;
+    }
+    let was_upper = lower(work);
+    if was_upper && labels > 1 {
+        return None;
+    }
+    let dnssec = tail.edns.unwrap_or(0);
+    Some(Asked {
+        kind: tail.kind,
+        name,
+        edns: tail.edns,
+        is_plain: plain && dnssec == 0,
+        is_arpa: is_arpa(&work.question.name, name),
+    })
+}
+
+struct Tail {
+    kind: u16,
+    edns: Option<u8>,
+}
+
+/// What follows the name.
+#[inline(always)]
+fn tail(tail: &[u8; TAIL], has_edns: bool) -> Option<Tail> {
+    let kind = u16::from_be_bytes([tail[0], tail[1]]);
+    let class = u16::from_be_bytes([tail[2], tail[3]]);
+    if class != CLASS_IN || kind >= FIRST_META || kind == 0 || kind == u16::from(KIND_OPT) {
+        return None;
+    }
+    if !has_edns {
+        return Some(Tail { kind, edns: None });
+    }
+    // Root name, type, payload size, extended code, version, flags, no options.
+    let is_opt = tail[4] == 0 && tail[5] == 0 && tail[6] == KIND_OPT;
+    let is_known = tail[9] == 0 && tail[10] == 0 && tail[11] & 0x7f == 0 && tail[12] == 0;
+    let is_bare = tail[13] == 0 && tail[14] == 0;
+    let edns = Some(tail[11]);
+    (is_opt && is_known && is_bare).then_some(Tail { kind, edns })
+}
+
+/// Counts the labels, if they end where the name does and none is compressed.
+#[inline(always)]
+fn measure(work: &mut Work, name: u32) {
+    work.length = name;
+    work.labels = 0;
+    let mut at = 0_u32;
+    for count in 0..NAME as u32 / 2 {
+        let Some(length) = work.name.get(at as usize) else {
+            return;
+        };
+        let length = u32::from(*length);
+        if length == 0 {
+            if at + 1 == name {
+                work.labels = count;
+            }
+            return;
+        }
+        if length > 63 {
+            return;
+        }
+        at += 1 + length;
+    }
+}
+
+/// Puts the name into the question, in lower case. Returns whether it had upper case.
+#[inline(always)]
+fn lower(work: &mut Work) -> bool {
+    let mut changed = 0;
+    for index in 0..NAME / 8 {
+        let start = index * 8;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&work.name[start..start + 8]);
+        let word = u64::from_ne_bytes(bytes);
+        let lower = lower_word(word);
+        changed |= word ^ lower;
+        work.question.name[start..start + 8].copy_from_slice(&lower.to_ne_bytes());
+    }
+    changed != 0
+}
+
+/// Eight bytes, those of `A` to `Z` in lower case. Lengths of labels are below `A`.
+#[inline(always)]
+fn lower_word(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let low = word & !HIGH;
+    let from_a = low + (0x80 - b'A' as u64) * ONES;
+    let after_z = low + (0x80 - b'Z' as u64 - 1) * ONES;
+    let is_upper = from_a & !after_z & !word & HIGH;
+    word | (is_upper >> 2)
+}
+
+/// Whether a name in lower case is one of an address.
+#[inline(always)]
+fn is_arpa(lower: &[u8; NAME], name: u32) -> bool {
+    let Some(start) = name.checked_sub(ARPA.len() as u32) else {
+        return false;
+    };
+    let mut same = true;
+    for (index, byte) in ARPA.iter().enumerate() {
+        same &= lower.get(start as usize + index) == Some(byte);
+    }
+    same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_become_lower_case_and_nothing_else_changes() {
+        for byte in 0..=u8::MAX {
+            let word = u64::from_ne_bytes([byte, 0, b'Z', byte, 63, b'[', byte, b'@']);
+
+            let lower = lower_word(word).to_ne_bytes();
+
+            let expected = word.to_ne_bytes().map(|byte| byte.to_ascii_lowercase());
+            assert_eq!(lower, expected);
+        }
+    }
+}

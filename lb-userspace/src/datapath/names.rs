@@ -1,0 +1,113 @@
+//! The names that the kernel answers.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use lb_common::dns::{Answer, Counts, Question, View};
+
+use super::error::DatapathError;
+use super::expedite::expedited;
+use super::maps::{Maps, PerCpu, Table};
+use super::{Datapath, Hook, bpf, clock};
+use crate::dns::Kernel;
+use crate::model::Netns;
+use crate::netns::Namespace;
+
+/// The index of the loopback interface of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// The maps of `dns_lo`.
+#[derive(Debug)]
+pub struct Names {
+    views: Table<u64, View>,
+    answers: Table<Question, Answer>,
+    counts: PerCpu<Counts>,
+}
+
+/// `dns_lo` on one namespace's loopback interface, until this goes. It keeps no namespace alive.
+#[derive(Debug)]
+pub struct Loopback {
+    _link: OwnedFd,
+}
+
+impl Datapath {
+    /// The maps of `dns_lo`; `None` where the kernel is too old for it.
+    pub fn names(&self) -> Result<Option<Names>, DatapathError> {
+        match self.hook {
+            Hook::Tcx => Names::new(&self.maps).map(Some),
+            // A filter would stay behind in the container's namespace when the daemon ends.
+            Hook::Clsact => Ok(None),
+        }
+    }
+
+    /// Lets the kernel answer inside `netns`, by what the maps say of it.
+    pub fn answer_inside(&self, netns: &Netns) -> io::Result<Loopback> {
+        let program = self.programs.get(super::object::DNS_LO);
+        let program = program.map_err(io::Error::other)?;
+        let namespace = Namespace::open(&netns.path)?;
+        if namespace.cookie()? != netns.cookie {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let attach = || expedited(|| bpf::attach_tcx_egress(program, LOOPBACK));
+        Ok(Loopback {
+            _link: namespace.run(attach)??,
+        })
+    }
+}
+
+impl Names {
+    fn new(maps: &Maps) -> Result<Self, DatapathError> {
+        Ok(Self {
+            views: maps.dns_views.try_clone()?,
+            answers: maps.dns_answers.try_clone()?,
+            counts: maps.dns_counts.try_clone()?,
+        })
+    }
+}
+
+impl Kernel for Names {
+    fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
+        self.views.put(&cookie, view).map_err(io::Error::other)
+    }
+
+    fn remove_view(&self, cookie: u64) -> io::Result<()> {
+        self.views
+            .remove(&cookie)
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
+        self.answers.put(question, answer).map_err(io::Error::other)
+    }
+
+    fn remove_answer(&self, question: &Question) -> io::Result<()> {
+        self.answers
+            .remove(question)
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for (cookie, _) in self.views.entries().map_err(io::Error::other)? {
+            self.remove_view(cookie)?;
+        }
+        for (question, _) in self.answers.entries().map_err(io::Error::other)? {
+            self.remove_answer(&question)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self, table: u32) -> io::Result<Counts> {
+        let all = self.counts.get(table).map_err(io::Error::other)?;
+        Ok(all.into_iter().fold(Counts::default(), |sum, one| Counts {
+            answered: sum.answered + one.answered,
+            empty: sum.empty + one.empty,
+            absent: sum.absent + one.absent,
+        }))
+    }
+
+    fn now(&self) -> io::Result<u64> {
+        clock::now()
+    }
+}

@@ -1,0 +1,374 @@
+use std::sync::Mutex;
+
+use bytemuck::Zeroable;
+use hickory_proto::rr::RecordType;
+use lb_common::Port;
+use lb_ebpf::dns::native::{Memory, reply};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::dns::Rules;
+use crate::dns::query::{Query, Transport};
+use crate::dns::records::tests::sample;
+use crate::dns::reply::{Decision, decide};
+use crate::model::Observed;
+
+const COOKIE: u64 = 7;
+
+const RESOLVER: Resolver = Resolver {
+    udp: Port::new(40_000),
+    tcp: Port::new(40_001),
+    _pad: 0,
+};
+
+/// The kernel's maps, in memory. Takes so many answers and no more.
+#[derive(Debug)]
+struct Fake {
+    views: Mutex<HashMap<u64, View>>,
+    answers: Mutex<HashMap<Question, Answer>>,
+    most: usize,
+}
+
+impl Fake {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            views: Mutex::default(),
+            answers: Mutex::default(),
+            most,
+        })
+    }
+
+    /// What the namespace's queries meet.
+    fn memory(&self, cookie: u64) -> Memory {
+        Memory {
+            view: self.views.lock().expect("no panic").get(&cookie).copied(),
+            answers: self
+                .answers
+                .lock()
+                .expect("no panic")
+                .iter()
+                .map(|(question, answer)| (*question, *answer))
+                .collect(),
+            ..Memory::default()
+        }
+    }
+}
+
+impl Kernel for Fake {
+    fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
+        self.views.lock().expect("no panic").insert(cookie, *view);
+        Ok(())
+    }
+
+    fn remove_view(&self, cookie: u64) -> io::Result<()> {
+        self.views.lock().expect("no panic").remove(&cookie);
+        Ok(())
+    }
+
+    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
+        let mut answers = self.answers.lock().expect("no panic");
+        if answers.len() >= self.most && !answers.contains_key(question) {
+            return Err(io::Error::other("full"));
+        }
+        answers.insert(*question, *answer);
+        Ok(())
+    }
+
+    fn remove_answer(&self, question: &Question) -> io::Result<()> {
+        self.answers.lock().expect("no panic").remove(question);
+        Ok(())
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn counts(&self, _table: u32) -> io::Result<Counts> {
+        Ok(Counts::zeroed())
+    }
+
+    fn now(&self) -> io::Result<u64> {
+        Ok(1_000 * 1_000_000_000)
+    }
+}
+
+/// `db.cache` on the Network `front`, `db` on the Networks `cache.front` and `Upper`, `many` with
+/// thirteen addresses; the asker is on all of them.
+fn records(rules: &Rules) -> Records {
+    sample(rules, COOKIE)
+}
+
+fn published(rules: &Rules) -> (Arc<Fake>, Mirror, Records) {
+    let fake = Fake::new(usize::MAX);
+    let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");
+    let records = records(rules);
+    mirror.publish(&records, [(COOKIE, RESOLVER)]);
+    (fake, mirror, records)
+}
+
+fn bytes(name: &str, kind: u16, flags: [u8; 2], edns: Option<u8>) -> Vec<u8> {
+    let mut bytes = vec![
+        1,
+        2,
+        flags[0],
+        flags[1],
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        edns.is_some().into(),
+    ];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend([0, 1]);
+    if let Some(flags) = edns {
+        bytes.extend([0, 0, 41, 16, 0, 0, 0, flags, 0, 0, 0]);
+    }
+    bytes
+}
+
+/// What the daemon replies from the records; `None` if it asks others.
+fn daemons(records: &Records, bytes: &[u8]) -> Option<Vec<u8>> {
+    let query = Query::parse(bytes, Transport::Udp).expect("well-formed");
+    match decide(&query, records.view(COOKIE)) {
+        Decision::Reply(reply) => Some(reply),
+        Decision::Forward(_) => None,
+    }
+}
+
+/// A reply's bytes, those of its records in order: both sides give them in any.
+fn in_order(mut reply: Vec<u8>, query: &[u8], record: usize) -> Vec<u8> {
+    let question_end = query.len() - if query[11] == 1 { 11 } else { 0 };
+    if record == usize::MAX {
+        return reply;
+    }
+    let range = question_end..question_end + usize::from(reply[7]) * record;
+    let records = reply[range.clone()].chunks(record);
+    let mut records: Vec<Vec<u8>> = records.map(<[u8]>::to_vec).collect();
+    records.sort();
+    reply[range].copy_from_slice(&records.concat());
+    reply
+}
+
+const A: u16 = 1;
+const PTR: u16 = 12;
+const AAAA: u16 = 28;
+const HTTPS: u16 = 65;
+
+const NAMES: &[&str] = &[
+    "web",
+    "WEB",
+    "web.front",
+    "Web.front",
+    "db",
+    "db.cache",
+    "db.cache.front",
+    "db.Upper",
+    "db.upper",
+    "many",
+    "many.front",
+    "tasks.web",
+    "unknown",
+    "unknown.front",
+    "host-web",
+    "1.0.0.10.in-addr.arpa",
+    "9.9.9.9.in-addr.arpa",
+    "0.10.in-addr.arpa",
+    "",
+    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa",
+];
+
+proptest! {
+    /// The kernel may leave a question to the daemon, but never answers one differently.
+    #[test]
+    fn what_the_kernel_answers_the_daemon_would_answer_with_the_same_bytes(
+        name in prop::sample::select(NAMES),
+        kind in prop::sample::select(&[A, AAAA, PTR, HTTPS, 15, 16, 33, 255][..]),
+        rd in 0..2_u8,
+        low in prop::sample::select(&[0_u8, 0x10, 0x20, 0x30][..]),
+        edns in prop::sample::select(&[None, Some(0), Some(0x80)][..]),
+        leak: bool,
+        single_labels: bool,
+    ) {
+        let rules = Rules { leak, single_labels, ..Rules::default() };
+        let (fake, _mirror, records) = published(&rules);
+        let query = bytes(name, kind, [rd, low], edns);
+
+        if let Some(kernels) = reply(&query, &fake.memory(COOKIE), 0) {
+            let daemons = daemons(&records, &query);
+            prop_assert!(daemons.is_some(), "the daemon would ask others");
+            // One record at most has any other type.
+            let record = match kind { A => 16, AAAA => 28, _ => usize::MAX };
+            prop_assert_eq!(
+                in_order(kernels, &query, record),
+                in_order(daemons.unwrap_or_default(), &query, record)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_kernel_answers_what_is_simple_and_leaves_the_rest_to_the_daemon() {
+    let (fake, _mirror, _records) = published(&Rules::default());
+    let memory = fake.memory(COOKIE);
+    let answers = |name: &str, kind: u16| {
+        let reply = reply(&bytes(name, kind, [1, 0], None), &memory, 0)?;
+        Some(reply[7])
+    };
+
+    for (name, kind, expected) in [
+        ("web", A, Some(1)),
+        ("WEB", A, Some(1)),
+        ("web.front", A, Some(1)),
+        ("web", HTTPS, Some(0)),
+        ("db.cache", A, Some(1)),
+        ("1.0.0.10.in-addr.arpa", PTR, Some(1)),
+        // `db` on `cache.front`, and `db.cache` on `front`: the daemon knows which comes first.
+        ("db.cache.front", A, None),
+        ("db.Upper", A, None),
+        ("db.upper", A, None),
+        // Thirteen records do not fit.
+        ("many", A, None),
+        ("many", AAAA, Some(0)),
+        ("unknown", A, None),
+    ] {
+        assert_eq!(answers(name, kind), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn a_change_is_there_with_the_next_answer_and_what_is_gone_is_gone() {
+    let (fake, mut mirror, _) = published(&Rules::default());
+    let query = bytes("web", A, [1, 0], None);
+    assert!(reply(&query, &fake.memory(COOKIE), 0).is_some());
+
+    let empty: Observed = serde_json::from_value(json!({
+        "networks": [], "containers": [], "notices": []
+    }))
+    .expect("nothing is there");
+    let nobody = Records::build(&empty, &[], &Rules::default());
+    mirror.publish(&nobody, [(COOKIE, RESOLVER)]);
+
+    assert!(fake.answers.lock().expect("no panic").is_empty());
+    assert_eq!(fake.memory(COOKIE).view, None);
+}
+
+#[test]
+fn only_namespaces_in_which_somebody_listens_are_answered() {
+    let (fake, mut mirror, records) = published(&Rules::default());
+    mirror.dismiss(COOKIE);
+    assert_eq!(fake.memory(COOKIE).view, None);
+
+    mirror.admit(&records, COOKIE, RESOLVER);
+    assert!(fake.memory(COOKIE).view.is_some());
+
+    mirror.publish(&records, []);
+    assert_eq!(fake.memory(COOKIE).view, None);
+}
+
+#[test]
+fn without_room_for_every_answer_the_kernel_gives_none() {
+    let fake = Fake::new(5);
+    let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");
+    let records = records(&Rules::default());
+
+    mirror.publish(&records, [(COOKIE, RESOLVER)]);
+    mirror.admit(&records, COOKIE, RESOLVER);
+
+    assert_eq!(fake.memory(COOKIE).view, None);
+}
+
+mod kept {
+    use super::*;
+    use crate::dns::message::Body;
+
+    /// A query for an address of the world, and what its servers said: a name for it, and an address.
+    fn asked_and_told() -> (Query, Body) {
+        let asked = bytes("example.com", A, [1, 0], None);
+        let mut told = asked.clone();
+        (told[2], told[3], told[7]) = (0x81, 0x80, 2);
+        told.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 1, 0, 0, 2, 0xc0, 12]);
+        told.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 100, 0, 4, 192, 0, 2, 1]);
+        let query = Query::parse(&asked, Transport::Udp).expect("well-formed");
+        let body = Body::of(&told, query.question_end()).expect("kept");
+        (query, body)
+    }
+
+    fn at(seconds: u64) -> u64 {
+        (1_000 + seconds) * 1_000_000_000
+    }
+
+    #[test]
+    fn what_servers_said_the_kernel_says_with_the_daemons_bytes_until_it_is_about_to_run_out() {
+        let (fake, _mirror, _) = published(&Rules::default());
+        let kept = Kept::new(fake.clone());
+        let (query, body) = asked_and_told();
+
+        kept.put(0, &query, &body, 10);
+
+        for edns in [None, Some(0)] {
+            let asked = bytes("Example.com", A, [1, 0], edns);
+            let asked = if edns.is_none() {
+                asked.to_ascii_lowercase()
+            } else {
+                bytes("example.com", A, [1, 0], edns)
+            };
+            let query = Query::parse(&asked, Transport::Udp).expect("well-formed");
+            let said = reply(&asked, &fake.memory(COOKIE), at(40));
+            assert_eq!(said, Some(body.reply(&query, 60)));
+        }
+        let asked = bytes("example.com", A, [1, 0], None);
+        assert!(reply(&asked, &fake.memory(COOKIE), at(89)).is_some());
+        assert_eq!(reply(&asked, &fake.memory(COOKIE), at(90)), None);
+    }
+
+    #[test]
+    fn it_is_gone_with_the_servers_that_said_it() {
+        let (fake, _mirror, _) = published(&Rules::default());
+        let kept = Kept::new(fake.clone());
+        let (query, body) = asked_and_told();
+        let asked = bytes("example.com", A, [1, 0], None);
+        kept.put(0, &query, &body, 10);
+
+        kept.keep_only(0);
+        assert!(reply(&asked, &fake.memory(COOKIE), at(0)).is_some());
+        kept.keep_only(1);
+        assert_eq!(reply(&asked, &fake.memory(COOKIE), at(0)), None);
+    }
+
+    #[test]
+    fn a_container_that_may_not_ask_the_hosts_servers_is_not_told_what_they_said() {
+        let rules = Rules {
+            single_labels: false,
+            ..Rules::default()
+        };
+        let (fake, _mirror, _) = published(&rules);
+        let kept = Kept::new(fake.clone());
+        let (query, body) = asked_and_told();
+
+        kept.put(0, &query, &body, 10);
+
+        let asked = bytes("example.com", A, [1, 0], None);
+        assert_eq!(reply(&asked, &fake.memory(COOKIE), at(0)), None);
+    }
+}
+
+#[test]
+fn every_type_is_known_by_its_number() {
+    for (number, kind) in [
+        (A, RecordType::A),
+        (AAAA, RecordType::AAAA),
+        (PTR, RecordType::PTR),
+        (HTTPS, RecordType::HTTPS),
+    ] {
+        assert_eq!(u16::from(kind), number);
+    }
+}
