@@ -8,7 +8,7 @@ use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable, bytes_of};
 use lb_common::Port;
 use lb_common::dns::{Answer, BODY, HOST, NAME, Question, View};
-use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply};
+use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply, run};
 use lb_userspace::netns::Namespace;
 
 /// Where the daemon listens.
@@ -310,12 +310,17 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The program, or nothing where the kernel has no use for it.
 struct Kernel {
-    ebpf: Ebpf,
+    ebpf: Option<Ebpf>,
 }
 
 impl Kernel {
     fn new(names: &Memory) -> Self {
+        if !lb_userspace::datapath::answers_names() {
+            eprintln!("only natively: this kernel is older than 6.13");
+            return Self { ebpf: None };
+        }
         let mut loader = EbpfLoader::new();
         for name in [
             "CONNECTIONS",
@@ -332,7 +337,7 @@ impl Kernel {
         program(&mut ebpf)
             .load()
             .unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
-        let mut kernel = Self { ebpf };
+        let mut kernel = Self { ebpf: Some(ebpf) };
         let here = Namespace::open(Path::new("/proc/self/ns/net")).expect("our own namespace");
         let cookie = here.cookie().expect("its cookie");
         let view = names.view.expect("the asker is known");
@@ -349,24 +354,26 @@ impl Kernel {
         key: K,
         value: V,
     ) {
-        let map = self.ebpf.map_mut(map).expect("a map");
+        let ebpf = self.ebpf.as_mut().expect("just loaded");
+        let map = ebpf.map_mut(map).expect("a map");
         let mut map: HashMap<&mut MapData, [u8; KN], [u8; VN]> = map.try_into().expect("a hash");
         let key: [u8; KN] = bytes_of(&key).try_into().expect("the key's size");
         let value: [u8; VN] = bytes_of(&value).try_into().expect("the value's size");
         map.insert(key, value, 0).expect("write");
     }
 
-    /// What becomes of a frame.
-    fn run(&mut self, frame: &[u8]) -> Vec<u8> {
+    /// What becomes of a frame: in the kernel, or natively where that cannot be.
+    fn run(&mut self, frame: &[u8], names: &Memory) -> Vec<u8> {
+        let Some(ebpf) = &mut self.ebpf else {
+            return run(frame, names, now());
+        };
         let mut output = vec![0; frame.len() + 512];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut output),
             ..TestRunOptions::new()
         };
-        let result = program(&mut self.ebpf)
-            .test_run(options)
-            .expect("run dns_lo");
+        let result = program(ebpf).test_run(options).expect("run dns_lo");
         assert_eq!(result.return_value as i32, -1, "no frame is lost");
         output.truncate(result.data_size_out as usize);
         output
@@ -426,7 +433,7 @@ fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged() {
     for (what, query, said) in rows() {
         let asked = frame(&query, PORT);
         let before = now();
-        let came = kernel.run(&asked);
+        let came = kernel.run(&asked, &names);
         let mut expected = replies(&query, &names, before);
         expected.extend(replies(&query, &names, now()));
 
@@ -471,20 +478,25 @@ fn other_frames_are_left_alone() {
         ("an IP length that lies", 17, &[40]),
     ] {
         let other = with(asked.clone(), at, bytes);
-        assert_eq!(kernel.run(&other), other, "{what}");
+        assert_eq!(kernel.run(&other, &names), other, "{what}");
     }
-    assert_ne!(kernel.run(&asked), asked, "the frame itself is answered");
+    assert_ne!(
+        kernel.run(&asked, &names),
+        asked,
+        "the frame itself is answered"
+    );
 }
 
 #[test]
 fn every_record_comes_first_sometimes() {
-    let names = names(now());
+    let mut names = names(now());
     let mut kernel = Kernel::new(&names);
     let asked = frame(&plain("web", A), PORT);
     let mut first = [0; 3];
 
-    for _ in 0..300 {
-        let reply = unwrapped(&asked, &kernel.run(&asked));
+    for turn in 0..300 {
+        names.random = turn;
+        let reply = unwrapped(&asked, &kernel.run(&asked, &names));
         let last_byte = reply[12 + 9 + 15];
         first[usize::from(last_byte) - 1] += 1;
     }
@@ -501,7 +513,7 @@ fn the_time_that_is_left_is_counted_down() {
     let asked = frame(&plain("example.com", A), PORT);
 
     let before = now();
-    let reply = unwrapped(&asked, &kernel.run(&asked));
+    let reply = unwrapped(&asked, &kernel.run(&asked, &names));
     let after = now();
 
     let left = |now: u64| ((started + 200_500_000_000 - now) / 1_000_000_000) as u32;
@@ -538,7 +550,7 @@ fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel() {
         }
         let asked = frame(&query, PORT);
         let before = now();
-        let came = kernel.run(&asked);
+        let came = kernel.run(&asked, &names);
         let mut expected = replies(&query, &names, before);
         expected.extend(replies(&query, &names, now()));
         if came == asked {

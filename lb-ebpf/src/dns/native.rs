@@ -109,17 +109,22 @@ pub fn ip_checksum(header: &[u8]) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
-/// The reply to `query` that the kernel would give at `now`, in nanoseconds since boot; `None` if it
-/// leaves it to the daemon.
-pub fn reply(query: &[u8], names: &Memory, now: u64) -> Option<Vec<u8>> {
-    let port = names.view?.port;
+/// What becomes of a frame at `now`, in nanoseconds since boot.
+pub fn run(frame: &[u8], names: &Memory, now: u64) -> Vec<u8> {
     let mut buffer = Buffer {
-        bytes: frame(query, port),
+        bytes: frame.to_vec(),
         ifindex: 1,
         now,
     };
     match answer(&mut buffer, names, &mut Work::zeroed()) {
-        Became::Reply => Some(buffer.bytes.split_off(HEADERS)),
-        Became::Untouched | Became::Broken => None,
+        Became::Reply | Became::Untouched => buffer.bytes,
+        Became::Broken => Vec::new(),
     }
+}
+
+/// The reply to `query` that the kernel would give at `now`; `None` if it leaves it to the daemon.
+pub fn reply(query: &[u8], names: &Memory, now: u64) -> Option<Vec<u8>> {
+    let asked = frame(query, names.view?.port);
+    let mut came = run(&asked, names, now);
+    (came != asked).then(|| came.split_off(HEADERS))
 }

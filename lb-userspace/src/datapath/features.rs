@@ -76,6 +76,7 @@ pub fn features(bpffs: &Path) -> Vec<Feature> {
         tcx_feature(),
         redirect_peer_feature(),
         cgroup2_feature(),
+        names_feature(),
     ]
 }
 
@@ -241,6 +242,25 @@ fn redirect_peer_feature() -> Feature {
         ),
         Err(error) => Feature::error("redirect_peer", error.to_string(), "run veer as root"),
     }
+}
+
+/// Whether programs on packets can be told in which namespace they are, without which the kernel does
+/// not know whose question it sees: Linux 6.13.
+pub fn answers_names() -> bool {
+    let helper = BpfHelper::BPF_FUNC_get_netns_cookie;
+    // Who may not ask may not load either, and is told so where the rest is loaded.
+    is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+}
+
+fn names_feature() -> Feature {
+    if answers_names() {
+        return Feature::good("DNS in kernel", "supported");
+    }
+    Feature::warning(
+        "DNS in kernel",
+        "missing; the daemon answers every name",
+        "Linux 6.13 or later answers names of containers several times as fast",
+    )
 }
 
 fn cgroup2_feature() -> Feature {

@@ -8,6 +8,7 @@ use lb_common::dns::{Answer, Counts, Question, View};
 use super::error::DatapathError;
 use super::expedite::expedited;
 use super::maps::{Maps, PerCpu, Table};
+use super::object::DNS_LO;
 use super::{Datapath, Hook, bpf, clock};
 use crate::dns::Kernel;
 use crate::model::Netns;
@@ -33,16 +34,16 @@ pub struct Loopback {
 impl Datapath {
     /// The maps of `dns_lo`; `None` where the kernel is too old for it.
     pub fn names(&self) -> Result<Option<Names>, DatapathError> {
-        match self.hook {
-            Hook::Tcx => Names::new(&self.maps).map(Some),
-            // A filter would stay behind in the container's namespace when the daemon ends.
-            Hook::Clsact => Ok(None),
+        // A filter on clsact would stay behind in the container's namespace when the daemon ends.
+        if self.hook == Hook::Clsact || self.programs.get(DNS_LO).is_err() {
+            return Ok(None);
         }
+        Names::new(&self.maps).map(Some)
     }
 
     /// Lets the kernel answer inside `netns`, by what the maps say of it.
     pub fn answer_inside(&self, netns: &Netns) -> io::Result<Loopback> {
-        let program = self.programs.get(super::object::DNS_LO);
+        let program = self.programs.get(DNS_LO);
         let program = program.map_err(io::Error::other)?;
         let namespace = Namespace::open(&netns.path)?;
         if namespace.cookie()? != netns.cookie {

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
+use super::features::answers_names;
 use super::hooks;
 use super::maps::Maps;
 use super::pins::{self, Pins};
@@ -246,7 +247,8 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
     let socket = SOCKET.iter().map(|(name, _)| *name);
     let mut programs = BTreeMap::new();
     let hooked = hooks::every_program().map(|hooked| hooked.program);
-    for name in hooked.chain([COLLECT, DNS_LO]).chain(socket) {
+    let names = answers_names().then_some(DNS_LO);
+    for name in hooked.chain([COLLECT]).chain(names).chain(socket) {
         let kind = "program";
         if is_optional(name) && ebpf.program(name).is_none() {
             continue;
