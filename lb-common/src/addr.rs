@@ -60,6 +60,49 @@ impl Addr {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == 0 && self.words[3] == 0
     }
 
+    /// The first byte of an IPv4 address.
+    #[inline(always)]
+    const fn first_v4(&self) -> u8 {
+        self.words[3].to_ne_bytes()[0]
+    }
+
+    /// Whether this is in 127.0.0.0/8, or is ::1.
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        if self.is_v4() {
+            return self.first_v4() == 127;
+        }
+        self.words[0] == 0
+            && self.words[1] == 0
+            && self.words[2] == 0
+            && self.words[3] == 1_u32.to_be()
+    }
+
+    /// Whether this is in 169.254.0.0/16 or in fe80::/10.
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        if self.is_v4() {
+            let bytes = self.words[3].to_ne_bytes();
+            return bytes[0] == 169 && bytes[1] == 254;
+        }
+        let bytes = self.words[0].to_ne_bytes();
+        bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80
+    }
+
+    /// Whether this has a meaning on the link alone: link-local, multicast, broadcast, or unspecified.
+    #[inline(always)]
+    pub const fn is_on_link(&self) -> bool {
+        if self.is_link_local() || self.is_none() {
+            return true;
+        }
+        if self.is_v4() {
+            let first = self.first_v4();
+            // 0.0.0.0/8 is "this host"; 224.0.0.0/4 multicast, 240.0.0.0/4 reserved, with broadcast.
+            return first == 0 || first >= 224;
+        }
+        self.words[0].to_ne_bytes()[0] == 0xff
+    }
+
     /// Whether `self` and `other` agree in every bit that `mask` has set.
     #[inline(always)]
     pub const fn matches(&self, other: &Self, mask: &Self) -> bool {
@@ -261,6 +304,41 @@ mod tests {
         assert!(inside.matches(&base, &mask));
         assert!(!outside.matches(&base, &mask));
         assert!(outside.matches(&base, &Addr::mask(0)));
+    }
+
+    #[test]
+    fn addresses_with_a_meaning_of_their_own_are_known() {
+        let addr = |text: &str| Addr::from(text.parse::<IpAddr>().unwrap());
+
+        for loopback in ["127.0.0.1", "127.255.0.9", "::1"] {
+            assert!(addr(loopback).is_loopback(), "{loopback}");
+        }
+        for on_link in [
+            "169.254.1.1",
+            "224.0.0.251",
+            "255.255.255.255",
+            "0.0.0.0",
+            "::",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+        ] {
+            assert!(addr(on_link).is_on_link(), "{on_link}");
+        }
+        for other in [
+            "10.0.0.1",
+            "128.0.0.1",
+            "169.253.0.1",
+            "223.255.0.1",
+            "2001:db8::1",
+            "fec0::1",
+            "::2",
+        ] {
+            assert!(
+                !addr(other).is_on_link() && !addr(other).is_loopback(),
+                "{other}"
+            );
+        }
     }
 
     #[test]

@@ -64,7 +64,45 @@ impl NetworkFlags {
     pub const KERNEL_MASQUERADE: u32 = 1 << 10;
 }
 
+impl NetworkFlags {
+    /// The flag that says that a family is masqueraded.
+    #[inline(always)]
+    pub const fn masquerade(is_v4: bool) -> u32 {
+        if is_v4 {
+            Self::MASQUERADE_V4
+        } else {
+            Self::MASQUERADE_V6
+        }
+    }
+
+    /// The flag that says that a family is routed.
+    #[inline(always)]
+    pub const fn routed(is_v4: bool) -> u32 {
+        if is_v4 {
+            Self::ROUTED_V4
+        } else {
+            Self::ROUTED_V6
+        }
+    }
+
+    /// The flag that says that a family is unprotected.
+    #[inline(always)]
+    pub const fn unprotected(is_v4: bool) -> u32 {
+        if is_v4 {
+            Self::UNPROTECTED_V4
+        } else {
+            Self::UNPROTECTED_V6
+        }
+    }
+}
+
 impl Network {
+    /// Whether `address` is the bridge's own.
+    #[inline(always)]
+    pub fn is_gateway(&self, address: &Addr) -> bool {
+        *address == self.gateway_v4 || *address == self.gateway_v6
+    }
+
     /// Whether `flag` is set.
     #[inline(always)]
     pub const fn has(&self, flag: u32) -> bool {

@@ -1,24 +1,22 @@
 //! Rewriting a packet as its Connection entry says, and handing it on.
 
-use lb_common::{Addr, Connection, Mac, Port, Reason};
+use lb_common::{Addr, Connection, ConnectionFlags as Flags, Port, Reason};
 
 use crate::checksum::Delta;
-use crate::fragment;
 use crate::frame::{Checksum, Frame};
 use crate::headers::{ETHERNET, ICMPV6, Icmp, Ipv4, Ipv6, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, Packet};
 use crate::tables::{Tables, Work};
-use crate::track;
+use crate::{fragment, track};
 
-/// Sends the packet on as `work.this` says: track, rewrite, count. The caller has made sure that the
-/// entry's target still is what it was.
+/// Hands the packet to the Endpoint that `work.this` says: track, rewrite, count. The caller has made
+/// sure that the entry's target still is what it was.
 #[inline(always)]
 pub fn deliver(
     frame: &mut impl Frame,
     tables: &impl Tables,
     work: &mut Work,
-    reason: Reason,
 ) -> Result<Outcome, Reason> {
     track::track(tables, work);
     if work.packet.fragment() == Fragment::First {
@@ -28,21 +26,22 @@ pub fn deliver(
         .endpoint(work.this.target)
         .ok_or(Reason::BackendGone)?;
     tables.count_packet(work.this.backend, frame.len());
-    rewrite(frame, &work.packet, &work.this, target.mac)?;
+    frame.store(0, &target.mac)?;
+    frame.address_to_host()?;
+    rewrite(frame, &work.packet, &work.this)?;
+    // In a hairpin the Backend's replies go to the VIP, too.
+    let reason = if work.this.has(Flags::FORWARD) {
+        Reason::Forwarded
+    } else {
+        Reason::Replied
+    };
     Ok(Outcome::deliver(target.ifindex, reason))
 }
 
-/// Gives the packet the addresses and ports of `entry`, and its receiver's MAC address.
+/// Gives the packet the addresses and ports of `entry`.
 #[inline(always)]
-pub fn rewrite(
-    frame: &mut impl Frame,
-    packet: &Packet,
-    entry: &Connection,
-    mac: Mac,
-) -> Result<(), Reason> {
+pub fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
     let flow = &packet.flow;
-    frame.store(0, &mac)?;
-    frame.address_to_host()?;
     let mut addresses = Delta::ZERO;
     if entry.source != flow.source {
         addresses = put_address(

@@ -7,7 +7,7 @@ use crate::headers::{ETHERNET, Ethernet, TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind};
 use crate::tables::{Tables, Work};
-use crate::{forward, fragment, neighbour, reply, spoof};
+use crate::{beyond, forward, fragment, icmp_error, neighbour, send, spoof};
 
 /// What happens to a packet that a container sends, done. Counts its Reason.
 #[inline(always)]
@@ -38,18 +38,21 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
     let to_vip = settings.is_vip(&work.packet.flow.destination);
     work.now = frame.now();
     let is_later = work.packet.fragment() == Fragment::Later;
-    if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
-        return Err(if to_vip {
-            Reason::FragmentUnknown
-        } else {
-            Reason::Direct
-        });
+    if is_later && !fragment::recall(tables, &mut work.packet, work.now) && to_vip {
+        return Err(Reason::FragmentUnknown);
     }
-    if to_vip {
-        forward::forward(frame, tables, veth, work)
+    if work.packet.kind() == Kind::IcmpError {
+        let outcome = icmp_error::translate(frame, tables, veth, work);
+        if outcome.reason() != Reason::Direct {
+            return Ok(outcome);
+        }
+    }
+    let step = if to_vip {
+        forward::forward(tables, veth, work)
     } else {
-        reply::reply(frame, tables, veth, work)
-    }
+        beyond::beyond(frame, tables, veth, work)
+    };
+    send::send(frame, tables, veth, work, step)
 }
 
 const _: () = assert!(ETHERNET as usize == size_of::<Ethernet>());

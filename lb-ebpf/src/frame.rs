@@ -3,6 +3,9 @@
 use bytemuck::Pod;
 use lb_common::Reason;
 
+use crate::headers::ETHERTYPE;
+use crate::way::{Route, Way};
+
 /// How a transport checksum takes a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -19,6 +22,27 @@ pub enum Checksum {
 pub trait Frame {
     /// Interface that the packet arrived on.
     fn ifindex(&self) -> u32;
+
+    /// Interface that the packet reached the host on, when it is about to leave; 0: the host made it.
+    fn came_from(&self) -> u32;
+
+    /// The EtherType as on the wire, `None` if the frame is too short.
+    fn ethertype(&self) -> Option<u16> {
+        self.load(ETHERTYPE)
+    }
+
+    /// Bytes of payload in each segment of a packet that will be cut; 0: it will not.
+    fn segment_size(&self) -> u32;
+
+    /// Asks the host's routes.
+    fn route(&self, way: &mut Way) -> Route;
+
+    /// Gives the packet the MAC addresses of `way`, and has it leave there. Only for an answer that has
+    /// an interface.
+    fn send_out(&mut self, way: &Way, route: Route) -> Result<(), Reason>;
+
+    /// Has the packet leave by the interface that it came in on.
+    fn send_back(&mut self);
 
     /// Nanoseconds since boot.
     fn now(&self) -> u64;

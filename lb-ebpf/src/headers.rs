@@ -6,6 +6,9 @@ use lb_common::Mac;
 /// Length of an Ethernet header, and offset of the network header.
 pub const ETHERNET: u32 = 14;
 
+/// Offset of the EtherType.
+pub const ETHERTYPE: u32 = 12;
+
 pub const TYPE_IPV4: u16 = 0x0800_u16.to_be();
 pub const TYPE_ARP: u16 = 0x0806_u16.to_be();
 pub const TYPE_IPV6: u16 = 0x86dd_u16.to_be();
@@ -14,6 +17,7 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 
 pub const TCP_FIN: u8 = 0x01;
 pub const TCP_SYN: u8 = 0x02;

@@ -8,15 +8,16 @@
 use lb_common::{Addr, FlowKey, Port, Reason, Veth};
 
 use crate::checksum::Delta;
-use crate::forward::is_target_up;
 use crate::frame::{Checksum, Frame};
 use crate::headers::{ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, icmp_kind};
+use crate::settle::is_target_up;
 use crate::tables::{Store, Tables, Work};
+use crate::way::Route;
 
-/// Translates an ICMP error that belongs to a Connection and delivers it; others are left alone, or
-/// dropped if they are for a VIP.
+/// Translates an ICMP error that belongs to a Connection and sends it on; others are left alone, which
+/// is [`Reason::Direct`] or [`Reason::Host`], or dropped if they are for a VIP.
 #[inline(never)]
 pub fn translate(
     frame: &mut impl Frame,
@@ -38,6 +39,8 @@ fn translated(
     let is_vip = settings.is_vip(&work.packet.flow.destination);
     let stranger = if is_vip {
         Reason::IcmpErrorUnknown
+    } else if veth.endpoint == 0 {
+        Reason::Host
     } else {
         Reason::Direct
     };
@@ -55,17 +58,51 @@ fn translated(
     if !is_target_up(tables, &work.this) {
         return Err(Reason::IcmpErrorUnknown);
     }
+    let route = if work.this.target == 0 {
+        Some(way_out(frame, tables, &quoted, work)?)
+    } else {
+        None
+    };
+    let inner = rewrite_quoted(frame, &quoted, work)?;
+    rewrite_outer(frame, &quoted, work, inner)?;
+    if let Some(route) = route {
+        frame.send_out(&work.way, route)?;
+        return Ok(Outcome::leave(
+            work.way.ifindex,
+            Reason::IcmpErrorTranslated,
+        ));
+    }
     let target = tables
         .endpoint(work.this.target)
         .ok_or(Reason::IcmpErrorUnknown)?;
-    let inner = rewrite_quoted(frame, &quoted, work)?;
-    rewrite_outer(frame, &quoted, work, inner)?;
     frame.store(0, &target.mac)?;
     frame.address_to_host()?;
     Ok(Outcome::deliver(
         target.ifindex,
         Reason::IcmpErrorTranslated,
     ))
+}
+
+/// Where the error leaves the host, in `work.way`.
+#[inline(always)]
+fn way_out(
+    frame: &impl Frame,
+    tables: &impl Tables,
+    quoted: &Quoted,
+    work: &mut Work,
+) -> Result<Route, Reason> {
+    let zone = work.packet.flow.zone;
+    let bridge = tables.network(zone).ok_or(Reason::NoRoute)?.bridge;
+    let source = outer_source(quoted, work);
+    let Work {
+        packet, this, way, ..
+    } = &mut *work;
+    let (from, to) = ((source, Port::NONE), (this.destination, Port::NONE));
+    way.ask(from, to, packet, bridge);
+    match frame.route(way) {
+        Route::None => Err(Reason::NoRoute),
+        route => Ok(route),
+    }
 }
 
 /// The packet that the error is about, as its sender's neighbour saw it.
@@ -215,6 +252,18 @@ fn fix_checksum(
     Ok(total.half(old, new))
 }
 
+/// From whom the error seems to be: the Backend is called by the Frontend's name, a router by its own.
+/// A container that is masqueraded is called by the host's.
+#[inline(always)]
+fn outer_source(quoted: &Quoted, work: &Work) -> Addr {
+    let flow = &work.packet.flow;
+    if flow.source == quoted.flow.destination {
+        work.this.source
+    } else {
+        flow.source
+    }
+}
+
 /// Sends the error itself to whoever sent the quoted packet, from the VIP if the Backend wrote it.
 #[inline(always)]
 fn rewrite_outer(
@@ -225,11 +274,7 @@ fn rewrite_outer(
 ) -> Result<(), Reason> {
     let flow = &work.packet.flow;
     let entry = &work.this;
-    let source = if flow.source == quoted.flow.destination {
-        entry.source
-    } else {
-        flow.source
-    };
+    let source = outer_source(quoted, work);
     let checksum = work.packet.l4 + Icmp::CHECKSUM;
     frame.patch_l4(checksum, inner.fold(), Checksum::Segment, false)?;
     if quoted.is_v4 {

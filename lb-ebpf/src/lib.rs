@@ -4,7 +4,8 @@
 //! The kernel programs in `kernel/` hand in the BPF maps and the socket buffer; tests and
 //! `veer explain` hand in memory. Both run this code.
 //!
-//! [`endpoint_in()`] is the table of contents: parse, anti-spoofing, neighbours, VIPs, replies.
+//! [`endpoint_in()`] and [`uplink_in()`] are the tables of contents: what containers send, and what
+//! reaches the host from outside.
 //!
 //! # Why
 //! A packet path that only the verifier has ever read cannot be tested, and one that was written
@@ -14,6 +15,7 @@
 #![cfg_attr(not(any(feature = "native", test)), no_std)]
 #![forbid(unsafe_code)]
 
+mod beyond;
 mod checksum;
 mod collect;
 mod deliver;
@@ -22,6 +24,7 @@ mod endpoint_in;
 mod forward;
 mod fragment;
 mod frame;
+mod guards;
 mod headers;
 mod icmp_error;
 #[cfg(any(feature = "native", test))]
@@ -29,20 +32,30 @@ pub mod native;
 mod neighbour;
 mod open;
 mod outcome;
+mod outward;
 mod packet;
+mod place;
+mod published;
 mod refuse;
-mod reply;
+mod remember;
 pub mod resolver;
 mod select;
+mod send;
+mod settle;
 mod spoof;
 mod tables;
 mod track;
+mod uplink_in;
+mod way;
 
 pub use checksum::Delta;
 pub use collect::{CollectRequest, collect};
 pub use endpoint_in::endpoint_in;
 pub use frame::{Checksum, Frame};
+pub use guards::{bridge_in, bridge_out, uplink_out};
 pub use outcome::{Outcome, Verdict};
 pub use packet::{Fragment, Kind, Packet};
 pub use select::{choose, flow_hash};
 pub use tables::{Amend, Full, Insert, Store, Tables, Work};
+pub use uplink_in::uplink_in;
+pub use way::{Route, Way};

@@ -8,21 +8,40 @@ use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
     Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
-    Limit, Link, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet, SubnetKey,
-    Veth, Zone,
+    Limit, Link, Mac, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet,
+    SubnetKey, Veth, Zone,
 };
 
 use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame};
 use crate::tables::{Amend, Full, Insert, Store, Tables};
+use crate::way::{Route, Way};
+
+/// A way out of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// First address of the destinations.
+    pub network: Addr,
+    /// Their prefix mask, over all 128 bits.
+    pub mask: Addr,
+    pub ifindex: u32,
+    /// Bytes of the largest network packet.
+    pub mtu: u16,
+    /// The interface's MAC address and the next hop's, if that one is known.
+    pub macs: Option<(Mac, Mac)>,
+}
 
 /// A packet in memory, its checksums complete.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Buffer {
     pub bytes: Vec<u8>,
     pub ifindex: u32,
+    /// Interface that it reached the host on, when it is about to leave; 0: the host made it.
+    pub came_from: u32,
     /// Nanoseconds since boot.
     pub now: u64,
+    /// The host's routes, the more exact ones first.
+    pub exits: Vec<Exit>,
 }
 
 impl Buffer {
@@ -38,6 +57,34 @@ impl Frame for Buffer {
     fn ifindex(&self) -> u32 {
         self.ifindex
     }
+
+    fn came_from(&self) -> u32 {
+        self.came_from
+    }
+
+    fn segment_size(&self) -> u32 {
+        0
+    }
+
+    fn route(&self, way: &mut Way) -> Route {
+        let to = way.destination();
+        let exit = self
+            .exits
+            .iter()
+            .find(|exit| to.matches(&exit.network, &exit.mask));
+        exit.map_or(Route::None, |exit| {
+            way.answer(exit.ifindex, exit.mtu, exit.macs)
+        })
+    }
+
+    fn send_out(&mut self, way: &Way, route: Route) -> Result<(), Reason> {
+        if route == Route::Neighbour {
+            self.store(0, &[way.destination_mac, way.source_mac])?;
+        }
+        Ok(())
+    }
+
+    fn send_back(&mut self) {}
 
     fn now(&self) -> u64 {
         self.now

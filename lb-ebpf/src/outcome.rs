@@ -12,6 +12,8 @@ pub enum Verdict {
     Drop,
     /// Hand it to the peer of this host-side veth.
     Deliver { ifindex: u32 },
+    /// It leaves by this interface; the frame has been told how.
+    Leave { ifindex: u32 },
 }
 
 /// A [`Verdict`] and its [`Reason`], packed: a BPF function returns one 64-bit register.
@@ -24,6 +26,7 @@ impl Outcome {
     const PASS: u64 = 0;
     const DROP: u64 = 1;
     const DELIVER: u64 = 2;
+    const LEAVE: u64 = 3;
 
     const fn pack(verdict: u64, reason: Reason, ifindex: u32) -> Self {
         Self(verdict | (reason as u64) << 8 | (ifindex as u64) << 32)
@@ -49,11 +52,20 @@ impl Outcome {
         Self::pack(Self::DELIVER, reason, ifindex)
     }
 
+    /// The packet leaves by the interface `ifindex`.
+    #[inline(always)]
+    pub const fn leave(ifindex: u32, reason: Reason) -> Self {
+        Self::pack(Self::LEAVE, reason, ifindex)
+    }
+
     /// What to do.
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self.0 & 0xff {
             Self::DELIVER => Verdict::Deliver {
+                ifindex: (self.0 >> 32) as u32,
+            },
+            Self::LEAVE => Verdict::Leave {
                 ifindex: (self.0 >> 32) as u32,
             },
             Self::DROP => Verdict::Drop,

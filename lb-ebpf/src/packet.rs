@@ -5,8 +5,8 @@ use lb_common::{Addr, FlowKey, Port, Reason, Zone};
 
 use crate::frame::Frame;
 use crate::headers::{
-    ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, TCP, TYPE_IPV4, Tcp,
-    UDP, Udp,
+    ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, SCTP, TCP, TCP_ACK,
+    TCP_RST, TCP_SYN, TYPE_IPV4, Tcp, UDP, Udp,
 };
 
 /// What is known of a packet. Plain data, so that it can live in a per-CPU map.
@@ -45,6 +45,8 @@ pub enum Kind {
     IcmpError = 5,
     /// Neighbour discovery.
     Discovery = 6,
+    /// Only its addresses can be rewritten.
+    Sctp = 7,
 }
 
 /// Whether the packet is a fragment.
@@ -68,6 +70,7 @@ impl Packet {
             4 => Kind::EchoReply,
             5 => Kind::IcmpError,
             6 => Kind::Discovery,
+            7 => Kind::Sctp,
             _ => Kind::Other,
         }
     }
@@ -85,6 +88,19 @@ impl Packet {
     #[inline(always)]
     pub const fn has_tcp(&self, flags: u8) -> bool {
         self.tcp_flags & flags != 0
+    }
+
+    /// Whether it is the TCP segment that opens a Connection.
+    #[inline(always)]
+    pub const fn is_opening(&self) -> bool {
+        self.has_tcp(TCP_SYN) && !self.has_tcp(TCP_ACK | TCP_RST)
+    }
+
+    /// Whether it is of ICMP or ICMPv6.
+    #[inline(always)]
+    pub const fn is_icmp(&self) -> bool {
+        (self.version == 4 && self.flow.protocol == ICMP)
+            || (self.version == 6 && self.flow.protocol == ICMPV6)
     }
 
     #[inline(always)]
@@ -112,6 +128,7 @@ impl Packet {
             self.kind = match self.flow.protocol {
                 TCP => Kind::Tcp as u8,
                 UDP => Kind::Udp as u8,
+                SCTP => Kind::Sctp as u8,
                 // Which ICMP it is, only the first fragment says.
                 _ => Kind::Other as u8,
             };
@@ -218,6 +235,11 @@ impl Packet {
                 self.kind = Kind::Udp as u8;
                 self.ports(udp.source_port, udp.destination_port);
             }
+            SCTP => {
+                let ports: [u16; 2] = frame.load(self.l4).ok_or(Reason::Malformed)?;
+                self.kind = Kind::Sctp as u8;
+                self.ports(ports[0], ports[1]);
+            }
             ICMP if self.version == 4 => self.parse_icmp(frame)?,
             ICMPV6 if self.version == 6 => self.parse_icmp(frame)?,
             _ => self.kind = Kind::Other as u8,
@@ -234,7 +256,7 @@ impl Packet {
         match kind {
             Kind::EchoRequest => self.ports(icmp.id, 0),
             Kind::EchoReply => self.ports(0, icmp.id),
-            Kind::Other | Kind::Tcp | Kind::Udp | Kind::IcmpError | Kind::Discovery => {}
+            _ => {}
         }
         Ok(())
     }

@@ -1,25 +1,25 @@
 //! Fast failure: a TCP reset or an ICMP error in the VIP's name, instead of silence.
 
-use bytemuck::Pod;
 use lb_common::{Addr, Event, EventKind, Limit, Reason, Veth};
 
 use crate::checksum::{Delta, pseudo};
 use crate::frame::Frame;
 use crate::headers::{
-    ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TYPE_IPV4,
-    TYPE_IPV6, Tcp,
+    ETHERNET, Ethernet, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN,
+    TYPE_IPV4, TYPE_IPV6, Tcp,
 };
 use crate::neighbour::ethernet_to;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Verdict};
 use crate::packet::{Fragment, Kind, Packet};
 use crate::tables::{Tables, Work};
 
 const TTL: u8 = 64;
 
-/// Answers a packet that cannot be forwarded for `reason`, unless enough was answered.
+/// Drops a packet for `reason` and answers it, unless that is to stay silent or enough was answered.
 ///
-/// No room ([`Reason::TableFull`], [`Reason::PortsExhausted`]) stays silent: the client tries again.
-#[inline(never)]
+/// No room ([`Reason::TableFull`], [`Reason::PortsExhausted`]) stays silent: the client tries again. So
+/// does what is forbidden: nobody is told what there is behind.
+#[inline(always)]
 pub fn refuse(
     frame: &mut impl Frame,
     tables: &impl Tables,
@@ -27,53 +27,130 @@ pub fn refuse(
     work: &mut Work,
     reason: Reason,
 ) -> Outcome {
-    tell(tables, work, reason);
-    match answer(frame, tables, veth, work, reason) {
-        Ok(outcome) => {
-            tables.count(reason);
-            outcome
+    // Each answer is a BPF function of its own, called from here, so that their stacks do not add up.
+    let answer = judge(tables, work, reason);
+    let outcome = if answer == Answer::RESET {
+        reset(frame, veth, work)
+    } else if answer == Answer::LIMITED {
+        tables.count(reason);
+        return Outcome::left(Reason::RateLimited);
+    } else if answer == Answer::SILENCE {
+        return Outcome::left(reason);
+    } else if work.packet.is_v4() {
+        complain_v4(frame, veth, work, answer)
+    } else {
+        complain_v6(frame, veth, work, answer)
+    };
+    if outcome.verdict() == Verdict::Drop {
+        return Outcome::left(reason);
+    }
+    if outcome.reason() != reason {
+        tables.count(reason);
+    }
+    outcome
+}
+
+/// What answers a packet: in one word, because BPF functions cannot return more. Anything else than the
+/// constants are the two words of an ICMP error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Answer(u64);
+
+impl Answer {
+    const SILENCE: Self = Self(0);
+    /// Silence, because enough was answered.
+    const LIMITED: Self = Self(1);
+    const RESET: Self = Self(2);
+
+    #[inline(always)]
+    const fn error(kind: u8, code: u8, mtu: u16) -> Self {
+        let first = u32::from_ne_bytes([kind, code, 0, 0]);
+        Self((first as u64) << 32 | (mtu as u32).to_be() as u64)
+    }
+
+    #[inline(always)]
+    const fn words(self) -> [u32; 2] {
+        [(self.0 >> 32) as u32, self.0 as u32]
+    }
+
+    /// What is counted for an ICMP error.
+    #[inline(always)]
+    const fn reason(self) -> Reason {
+        match self.words()[0].to_ne_bytes() {
+            [3, 4, ..] | [2, ..] => Reason::TooBigSent,
+            _ => Reason::UnreachableSent,
         }
-        Err(Reason::RateLimited) => {
-            tables.count(reason);
-            Outcome::left(Reason::RateLimited)
-        }
-        Err(_) => Outcome::left(reason),
     }
 }
 
-#[inline(always)]
-fn answer(
-    frame: &mut impl Frame,
-    tables: &impl Tables,
-    veth: &Veth,
-    work: &Work,
-    reason: Reason,
-) -> Result<Outcome, Reason> {
+/// Tells userspace, and says what answers the packet.
+#[inline(never)]
+fn judge(tables: &impl Tables, work: &mut Work, reason: Reason) -> Answer {
+    tell(tables, work, reason);
     let packet = &work.packet;
-    let is_silent = matches!(reason, Reason::TableFull | Reason::PortsExhausted)
+    let is_silent = !is_answered(reason)
         || packet.fragment() == Fragment::Later
         || packet.has_tcp(TCP_RST)
-        || packet.kind() == Kind::EchoReply;
+        || matches!(packet.kind(), Kind::EchoReply | Kind::IcmpError);
     if is_silent {
-        return Err(reason);
+        return Answer::SILENCE;
     }
     if !tables.allows(Limit::Refusals, work.now) {
-        return Err(Reason::RateLimited);
+        return Answer::LIMITED;
     }
-    let sent = if packet.kind() == Kind::Tcp {
-        reset(frame, veth, packet)?;
-        Reason::ResetSent
-    } else {
-        unreachable(frame, veth, packet)?;
-        Reason::UnreachableSent
-    };
+    match (reason, packet.is_v4(), packet.kind()) {
+        // RFC 1191, RFC 8201.
+        (Reason::TooBigSent, true, _) => Answer::error(3, 4, work.way.fits()),
+        (Reason::TooBigSent, false, _) => Answer::error(2, 0, work.way.fits()),
+        // Destination unreachable: the network, or the port, or what else is missing.
+        (Reason::NoRoute | Reason::NoSourceAddress, true, _) => Answer::error(3, 0, 0),
+        (Reason::NoRoute | Reason::NoSourceAddress, false, _) => Answer::error(1, 0, 0),
+        (_, _, Kind::Tcp) => Answer::RESET,
+        (_, true, Kind::Udp) => Answer::error(3, 3, 0),
+        (_, true, Kind::EchoRequest) => Answer::error(3, 1, 0),
+        (_, true, _) => Answer::error(3, 2, 0),
+        (_, false, Kind::Udp) => Answer::error(1, 4, 0),
+        (_, false, _) => Answer::error(1, 3, 0),
+    }
+}
+
+/// Whether the sender of a packet that is dropped for `reason` is told.
+#[inline(always)]
+const fn is_answered(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoFrontend
+            | Reason::NoBackend
+            | Reason::NoConnection
+            | Reason::BackendGone
+            | Reason::UnsupportedProtocol
+            | Reason::NoRoute
+            | Reason::NoSourceAddress
+            | Reason::TooBigSent
+    )
+}
+
+/// Gives the answer, which is in the frame, to whoever sent the packet.
+#[inline(always)]
+fn hand_back(frame: &mut impl Frame, veth: &Veth, sent: Reason) -> Result<Outcome, Reason> {
+    if veth.endpoint == 0 {
+        frame.send_back();
+        return Ok(Outcome::leave(frame.ifindex(), sent));
+    }
     frame.address_to_host()?;
     Ok(Outcome::deliver(frame.ifindex(), sent))
 }
 
 /// Turns a segment into the reset that answers it (RFC 9293 §3.10.7.1).
+#[inline(never)]
+fn reset(frame: &mut impl Frame, veth: &Veth, work: &Work) -> Outcome {
+    let put = put_reset(frame, veth, &work.packet);
+    put.and_then(|()| hand_back(frame, veth, Reason::ResetSent))
+        .into()
+}
+
 #[inline(always)]
-fn reset(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Reason> {
+fn put_reset(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Reason> {
     let segment: Tcp = frame.load(packet.l4).ok_or(Reason::Malformed)?;
     let header = (segment.offset >> 4) as u32 * 4;
     let data = frame.len().saturating_sub(packet.l4 + header);
@@ -97,73 +174,87 @@ fn reset(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Rea
         .words([0; 4], [words[0], words[1], words[2], words[3]])
         .plus(words[4])
         .finish();
-    put(frame, veth, packet, TCP, &answer)
+    let at = put(frame, veth, packet, TCP, Tcp::LENGTH)?;
+    frame.store(at, &answer)
 }
 
 /// Turns a packet into the ICMP error that answers it, with its header and eight bytes more
 /// (RFC 792, RFC 4443 §3.1).
-#[inline(always)]
-fn unreachable(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Reason> {
-    if packet.is_v4() {
-        return unreachable_v4(frame, veth, packet);
-    }
-    unreachable_v6(frame, veth, packet)
+#[inline(never)]
+fn complain_v4(frame: &mut impl Frame, veth: &Veth, work: &mut Work, answer: Answer) -> Outcome {
+    let put = put_v4(frame, veth, work, answer.words());
+    put.and_then(|()| hand_back(frame, veth, answer.reason()))
+        .into()
+}
+
+/// As [`complain_v4`]: a BPF function of its own, so that their stacks do not add up.
+#[inline(never)]
+fn complain_v6(frame: &mut impl Frame, veth: &Veth, work: &mut Work, answer: Answer) -> Outcome {
+    let put = put_v6(frame, veth, work, answer.words());
+    put.and_then(|()| hand_back(frame, veth, answer.reason()))
+        .into()
 }
 
 #[inline(always)]
-fn unreachable_v4(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Reason> {
+fn put_v4(
+    frame: &mut impl Frame,
+    veth: &Veth,
+    work: &mut Work,
+    complaint: [u32; 2],
+) -> Result<(), Reason> {
+    let packet = &work.packet;
     // Options would make the quotation's length vary, and nobody sends them.
     if packet.l4 != ETHERNET + Ipv4::LENGTH {
         return Err(Reason::Malformed);
     }
     let quoted: [u32; 7] = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
-    // Destination unreachable: port, host, protocol.
-    let code = match packet.kind() {
-        Kind::Udp => 3,
-        Kind::EchoRequest => 1,
-        _ => 2,
-    };
-    let mut words = [0; 9];
-    words[0] = u32::from_ne_bytes([3, code, 0, 0]);
-    words[2] = quoted[0];
-    words[3] = quoted[1];
-    words[4] = quoted[2];
-    words[5] = quoted[3];
-    words[6] = quoted[4];
-    words[7] = quoted[5];
-    words[8] = quoted[6];
     let sum = Delta::ZERO
-        .words([0; 4], [words[0], words[2], words[3], words[4]])
-        .words([0; 4], [words[5], words[6], words[7], words[8]]);
-    put(frame, veth, packet, ICMP, &words)?;
-    frame.store(ETHERNET + Ipv4::LENGTH + Icmp::CHECKSUM, &sum.finish())
+        .plus(complaint[0])
+        .plus(complaint[1])
+        .plus(quoted[0])
+        .words([0; 4], [quoted[1], quoted[2], quoted[3], quoted[4]])
+        .plus(quoted[5])
+        .plus(quoted[6]);
+    let at = put(frame, veth, packet, ICMP, Icmp::LENGTH + 28)?;
+    frame.store(at, &complaint)?;
+    frame.store(at + Icmp::CHECKSUM, &sum.finish())?;
+    frame.store(at + Icmp::LENGTH, &quoted)
 }
 
 #[inline(always)]
-fn unreachable_v6(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(), Reason> {
+fn put_v6(
+    frame: &mut impl Frame,
+    veth: &Veth,
+    work: &mut Work,
+    complaint: [u32; 2],
+) -> Result<(), Reason> {
+    let packet = &work.packet;
     if packet.l4 != ETHERNET + Ipv6::LENGTH {
         return Err(Reason::Malformed);
     }
-    let quoted: [u32; 12] = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
-    // Destination unreachable: port, address.
-    let code = if packet.kind() == Kind::Udp { 4 } else { 3 };
-    let first = u32::from_ne_bytes([1, code, 0, 0]);
-    let (from, to) = (packet.flow.destination, packet.flow.source);
-    let length = Icmp::LENGTH as u16 + 48;
-    let sum = pseudo(from.words(), to.words(), ICMPV6, length)
-        .plus(first)
+    work.quoted = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
+    let length = Icmp::LENGTH + 48;
+    let sum = sum_v6(work)
+        .plus(complaint[0])
+        .plus(complaint[1])
+        .plus((length as u16).to_be() as u32);
+    let packet = &work.packet;
+    let at = put(frame, veth, packet, ICMPV6, length)?;
+    frame.store(at, &complaint)?;
+    frame.store(at + Icmp::CHECKSUM, &sum.finish())?;
+    frame.store(at + Icmp::LENGTH, &work.quoted)
+}
+
+/// The sum of `work.quoted` and of the answer's pseudo header, but for its length. A BPF function of its
+/// own, because the compiler keeps every word of it on the stack.
+#[inline(never)]
+fn sum_v6(work: &Work) -> Delta {
+    let (from, to) = (work.packet.flow.destination, work.packet.flow.source);
+    let quoted = &work.quoted;
+    pseudo(from.words(), to.words(), ICMPV6, 0)
         .words([0; 4], [quoted[0], quoted[1], quoted[2], quoted[3]])
         .words([0; 4], [quoted[4], quoted[5], quoted[6], quoted[7]])
-        .words([0; 4], [quoted[8], quoted[9], quoted[10], quoted[11]]);
-    let mut words = [0; 14];
-    words[0] = first;
-    let mut index = 0;
-    while index < 12 {
-        words[index + 2] = quoted[index];
-        index += 1;
-    }
-    put(frame, veth, packet, ICMPV6, &words)?;
-    frame.store(ETHERNET + Ipv6::LENGTH + Icmp::CHECKSUM, &sum.finish())
+        .words([0; 4], [quoted[8], quoted[9], quoted[10], quoted[11]])
 }
 
 #[inline(always)]
@@ -175,26 +266,28 @@ fn pseudo_of(packet: &Packet, from: Addr, to: Addr, protocol: u8, length: u16) -
     pseudo(from.words(), to.words(), protocol, length)
 }
 
-/// Replaces the frame by a packet from its destination to its source with this payload.
+/// Replaces the frame by the headers of a packet from its destination to its source with this many
+/// bytes of payload; where the payload begins.
 #[inline(always)]
-fn put<T: Pod>(
+fn put(
     frame: &mut impl Frame,
     veth: &Veth,
     packet: &Packet,
     protocol: u8,
-    payload: &T,
-) -> Result<(), Reason> {
+    length: u32,
+) -> Result<u32, Reason> {
     let (from, to) = (packet.flow.destination, packet.flow.source);
-    let length = size_of::<T>() as u32;
     if packet.is_v4() {
+        let ethernet = ethernet_back(frame, veth, TYPE_IPV4)?;
         frame.resize(ETHERNET + Ipv4::LENGTH + length)?;
-        frame.store(0, &ethernet_to(veth, TYPE_IPV4))?;
+        frame.store(0, &ethernet)?;
         let ip = ipv4(from, to, protocol, Ipv4::LENGTH as u16 + length as u16);
         frame.store(ETHERNET, &ip)?;
-        return frame.store(ETHERNET + Ipv4::LENGTH, payload);
+        return Ok(ETHERNET + Ipv4::LENGTH);
     }
+    let ethernet = ethernet_back(frame, veth, TYPE_IPV6)?;
     frame.resize(ETHERNET + Ipv6::LENGTH + length)?;
-    frame.store(0, &ethernet_to(veth, TYPE_IPV6))?;
+    frame.store(0, &ethernet)?;
     let ip = Ipv6 {
         version_class_flow: 0x6000_0000_u32.to_be(),
         payload_length: (length as u16).to_be(),
@@ -204,7 +297,21 @@ fn put<T: Pod>(
         destination: to.words(),
     };
     frame.store(ETHERNET, &ip)?;
-    frame.store(ETHERNET + Ipv6::LENGTH, payload)
+    Ok(ETHERNET + Ipv6::LENGTH)
+}
+
+/// The Ethernet header of an answer: to the container from a VIP, or back to where it came from.
+#[inline(always)]
+fn ethernet_back(frame: &impl Frame, veth: &Veth, ethertype: u16) -> Result<Ethernet, Reason> {
+    if veth.endpoint != 0 {
+        return Ok(ethernet_to(veth, ethertype));
+    }
+    let asked: Ethernet = frame.load(0).ok_or(Reason::Malformed)?;
+    Ok(Ethernet {
+        destination: asked.source,
+        source: asked.destination,
+        ethertype,
+    })
 }
 
 #[inline(always)]
@@ -229,6 +336,7 @@ fn ipv4(from: Addr, to: Addr, protocol: u8, total_length: u16) -> Ipv4 {
     ip
 }
 
+/// Tells userspace that a packet was dropped for `reason`.
 #[inline(always)]
 fn tell(tables: &impl Tables, work: &mut Work, reason: Reason) {
     work.event = Event {

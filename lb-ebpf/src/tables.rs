@@ -8,6 +8,7 @@ use lb_common::{
 };
 
 use crate::packet::Packet;
+use crate::way::Way;
 
 /// Which of the two Connection maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,16 @@ pub struct Work {
     /// The entry of the other direction.
     pub other: Connection,
     pub event: Event,
+    /// The Frontend that a Connection is opened at.
+    pub frontend: Frontend,
+    /// The beginning of a packet that an ICMP error quotes.
+    pub quoted: [u32; 12],
+    /// Where the packet leaves the host.
+    pub way: Way,
+    /// The zone that a packet leaves for: 0 or another Network's.
+    pub beyond: Zone,
+    /// Always zero.
+    pub _pad: [u16; 3],
     /// Nanoseconds since boot.
     pub now: u64,
 }

@@ -88,9 +88,9 @@ pub const fn live_timeout(kind: Kind, replied: bool, timeouts: &Timeouts) -> u32
     match (kind, replied) {
         (Kind::Tcp, false) => timeouts.tcp_new,
         (Kind::Tcp, true) => timeouts.tcp_established,
-        (Kind::Udp, false) => timeouts.udp_new,
-        (Kind::Udp, true) => timeouts.udp_replied,
-        _ => timeouts.icmp,
+        (Kind::EchoRequest | Kind::EchoReply, _) => timeouts.icmp,
+        (_, false) => timeouts.udp_new,
+        (_, true) => timeouts.udp_replied,
     }
 }
 

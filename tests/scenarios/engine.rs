@@ -9,8 +9,8 @@ use crate::world::World;
 pub trait Engine {
     /// Forgets everything that earlier packets left behind.
     fn reset(&mut self);
-    /// Runs one packet that arrives on the host-side veth `ifindex`.
-    fn run(&mut self, ifindex: u32, packet: &[u8]) -> Ran;
+    /// Runs one packet through the program that is there.
+    fn run(&mut self, at: At, packet: &[u8]) -> Ran;
     /// Makes the tables that userspace owns equal to the world's.
     fn set(&mut self, world: &World);
     /// Lets this many seconds pass.
@@ -19,14 +19,46 @@ pub trait Engine {
     /// All Connection entries of both maps.
     fn entries(&mut self) -> Vec<(FlowKey, lb_common::Connection)>;
     fn load(&mut self, endpoint: u32) -> u64;
+    /// How many Connections a rule for clients has judged.
+    fn judged(&mut self, rule: u16) -> u64;
     /// Asks for a Connection to be forgotten; whether it was.
     fn collect(&mut self, request: lb_ebpf::CollectRequest) -> bool;
+}
+
+/// Where a packet meets a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    pub hook: Hook,
+    pub ifindex: u32,
+    /// The interface that it reached the host on, if it is about to leave.
+    pub came_from: u32,
+}
+
+/// The programs on packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    EndpointIn,
+    UplinkIn,
+    UplinkOut,
+    BridgeIn,
+    BridgeOut,
+}
+
+impl At {
+    /// On its way into the host.
+    pub fn entering(hook: Hook, ifindex: u32) -> Self {
+        Self {
+            hook,
+            ifindex,
+            came_from: 0,
+        }
+    }
 }
 
 /// What came of a packet.
 #[derive(Debug)]
 pub struct Ran {
-    /// The index of a delivery is 0 where the engine cannot tell.
+    /// The index of a delivery is 0 where the engine cannot tell, nor which kind it is.
     pub verdict: Verdict,
     pub packet: Vec<u8>,
 }
@@ -52,6 +84,8 @@ pub enum Step {
     Counted(Reason, u64),
     /// So many established Connections and so many half-open ones (not entries).
     Connections(usize, usize),
+    /// How many Connections a rule for clients has judged.
+    Judged(u16, u64),
     /// Established Connections of an Endpoint as a Backend.
     Load(u32, u64),
     /// Userspace asks for every Connection to be forgotten, with the timestamps that it sees; this
@@ -64,7 +98,7 @@ pub enum Step {
 /// A packet and what must come of it.
 #[derive(Clone)]
 pub struct Send {
-    pub veth: u32,
+    pub at: At,
     pub packet: Vec<u8>,
     pub verdict: Verdict,
     pub reason: Reason,
@@ -114,6 +148,7 @@ fn run(scenario: &Scenario, engine: &mut impl Engine) -> Result<(), String> {
             Step::Connections(established, half_open) => {
                 connections(engine, *established, *half_open)
             }
+            Step::Judged(rule, count) => same("judged", &engine.judged(*rule), count),
             Step::Load(endpoint, load) => same("load", &engine.load(*endpoint), load),
             Step::Collected(count) => same("collected", &collect(engine, 0), count),
             Step::CollectedStale => same("collected", &collect(engine, 1), &0),
@@ -125,9 +160,9 @@ fn run(scenario: &Scenario, engine: &mut impl Engine) -> Result<(), String> {
 
 fn sent(engine: &mut impl Engine, send: &Send) -> Result<(), String> {
     let before = engine.reason(send.reason);
-    let ran = engine.run(send.veth, &send.packet);
+    let ran = engine.run(send.at, &send.packet);
     let is_same = match (ran.verdict, send.verdict) {
-        (Verdict::Deliver { ifindex: 0 }, Verdict::Deliver { .. }) => true,
+        (Verdict::Deliver { ifindex: 0 }, Verdict::Deliver { .. } | Verdict::Leave { .. }) => true,
         (got, wanted) => got == wanted,
     };
     if !is_same {

@@ -1,15 +1,18 @@
 //! The engine in the kernel: the real object through BPF_PROG_TEST_RUN.
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use lb_common::{
-    Connection, Endpoint, FlowKey, Frontend, FrontendKey, Limit, Reason, Settings, Slot, Veth,
+    Addr, Cells, Connection, Endpoint, FlowKey, Frontend, FrontendKey, Interface, Limit, Link,
+    Local, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, Veth,
 };
 use lb_ebpf::{CollectRequest, Verdict};
 
-use crate::engine::{Engine, Ran};
+use crate::engine::{At, Engine, Hook, Ran};
+use crate::surroundings;
 use crate::world::World;
 
 /// BPF_PROG_TEST_RUN gives packets to the loopback interface.
@@ -30,6 +33,7 @@ pub fn start() -> InKernel {
 
 /// Loads the object with the kernel's side of `aya-log` at a level: 0 is none, 5 is everything.
 pub fn start_with_log(level: u8) -> InKernel {
+    surroundings::enter();
     let mut loader = EbpfLoader::new();
     loader.override_global("AYA_LOG_LEVEL", &level, true);
     for (name, size) in [
@@ -43,7 +47,14 @@ pub fn start_with_log(level: u8) -> InKernel {
     let mut ebpf = loader
         .load(object)
         .expect("load the object: root, and kernel 6.1 or later");
-    for name in ["endpoint_in", "collect"] {
+    for name in [
+        "endpoint_in",
+        "uplink_in",
+        "uplink_out",
+        "bridge_in",
+        "bridge_out",
+        "collect",
+    ] {
         program(&mut ebpf, name)
             .load()
             .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
@@ -104,6 +115,17 @@ impl InKernel {
             .unwrap_or_else(|error| panic!("write {name}: {error}"));
     }
 
+    /// The sum of a counter over all CPUs.
+    fn sum(&mut self, name: &str, index: u32) -> u64 {
+        let map = self.ebpf.map_mut(name).expect("a map");
+        let counters: PerCpuArray<_, u64> = map.try_into().expect("a per-CPU array");
+        let values = counters.get(&index, 0);
+        values
+            .unwrap_or_else(|error| panic!("read {name}: {error}"))
+            .iter()
+            .sum()
+    }
+
     fn empty<const K: usize, const V: usize>(&mut self, name: &str) {
         let mut map = self.hash::<K, V>(name);
         let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
@@ -113,11 +135,61 @@ impl InKernel {
         }
     }
 
-    fn test_run(&mut self, name: &str, input: &[u8]) -> (u32, Vec<u8>) {
+    fn put_prefix<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+        prefix_length: u32,
+        data: [u8; K],
+        value: [u8; V],
+    ) {
+        let mut map: LpmTrie<_, [u8; K], [u8; V]> = self
+            .ebpf
+            .map_mut(name)
+            .expect("a map")
+            .try_into()
+            .expect("a trie");
+        map.insert(&Key::new(prefix_length, data), value, 0)
+            .unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    fn empty_trie<const K: usize, const V: usize>(&mut self, name: &str) {
+        let map = self.ebpf.map_mut(name).expect("a map");
+        let mut map: LpmTrie<_, [u8; K], [u8; V]> = map.try_into().expect("a trie");
+        let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            map.remove(&key)
+                .unwrap_or_else(|error| panic!("empty {name}: {error}"));
+        }
+    }
+
+    /// Gives the loopback interface what the world says of `ifindex`.
+    fn stand_in(&mut self, ifindex: u32) {
+        let world = self.world.as_ref();
+        let veth = world.and_then(|world| world.veths.get(&ifindex).copied());
+        let interface = world.and_then(|world| world.interfaces.get(&ifindex).copied());
+        match veth {
+            Some(veth) => self.put::<u32, Veth, 4, 72>("VETHS", LOOPBACK, veth),
+            // Removing what is not there is what is wanted.
+            None => drop(self.hash::<4, 72>("VETHS").remove(&LOOPBACK.to_ne_bytes())),
+        }
+        match interface {
+            Some(interface) => self.put::<u32, Interface, 4, 44>("INTERFACES", LOOPBACK, interface),
+            None => drop(
+                self.hash::<4, 44>("INTERFACES")
+                    .remove(&LOOPBACK.to_ne_bytes()),
+            ),
+        }
+    }
+
+    fn test_run(&mut self, name: &str, input: &[u8], came_from: u32) -> (u32, Vec<u8>) {
         let mut output = vec![0; input.len() + 256];
+        // A `struct __sk_buff` as far as its field `ingress_ifindex`.
+        let mut context = [0; 40];
+        context[36..].copy_from_slice(&came_from.to_ne_bytes());
         let options = TestRunOptions {
             data_in: Some(input),
             data_out: Some(&mut output),
+            ctx_in: (came_from != 0).then_some(context.as_slice()),
             ..TestRunOptions::new()
         };
         let result = program(&mut self.ebpf, name)
@@ -140,6 +212,20 @@ impl Engine for InKernel {
         self.empty::<20, 24>("AFFINITY");
         self.empty::<40, 16>("FRAGMENTS");
         self.empty::<24, 24>("FRONTENDS");
+        self.empty::<16, 4>("LOCALS");
+        self.empty::<4, 44>("INTERFACES");
+        self.empty::<24, 4>("OPEN_PORTS");
+        self.empty::<40, 4>("LINKS");
+        self.empty::<4, 72>("VETHS");
+        self.empty_trie::<20, 4>("SOURCES");
+        self.empty_trie::<16, 4>("SUBNETS");
+        for index in 0..LOW_IDS {
+            self.put_at::<Network, 144>("NETWORKS", index, Network::default());
+            self.put_per_cpu("RULE_COUNTERS", index, 0_u64);
+        }
+        for index in crate::world::World::hosting().ports.into_keys() {
+            self.put_at::<Cells, 8>("PORTS", index, Cells::default());
+        }
         for index in 0..LOW_IDS {
             self.put_at::<u64, 8>("TURNS", index, 0);
             self.put_at::<u64, 8>("LOADS", index, 0);
@@ -152,22 +238,21 @@ impl Engine for InKernel {
         }
     }
 
-    fn run(&mut self, ifindex: u32, packet: &[u8]) -> Ran {
-        let veth = self
-            .world
-            .as_ref()
-            .and_then(|world| world.veths.get(&ifindex).copied());
-        match veth {
-            Some(veth) => self.put::<u32, Veth, 4, 72>("VETHS", LOOPBACK, veth),
-            // Removing what is not there is what is wanted.
-            None => drop(self.hash::<4, 72>("VETHS").remove(&LOOPBACK.to_ne_bytes())),
-        }
-        let (returned, packet) = self.test_run("endpoint_in", packet);
+    fn run(&mut self, at: At, packet: &[u8]) -> Ran {
+        let name = match at.hook {
+            Hook::EndpointIn => "endpoint_in",
+            Hook::UplinkIn => "uplink_in",
+            Hook::UplinkOut => "uplink_out",
+            Hook::BridgeIn => "bridge_in",
+            Hook::BridgeOut => "bridge_out",
+        };
+        self.stand_in(at.ifindex);
+        let (returned, packet) = self.test_run(name, packet, at.came_from);
         let verdict = match returned as i32 {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
             7 => Verdict::Deliver { ifindex: 0 },
-            other => panic!("endpoint_in returned {other}"),
+            other => panic!("{name} returned {other}"),
         };
         Ran { verdict, packet }
     }
@@ -182,6 +267,52 @@ impl Engine for InKernel {
         }
         for (key, frontend) in &world.frontends {
             self.put::<FrontendKey, Frontend, 24, 24>("FRONTENDS", *key, *frontend);
+        }
+        for (index, cells) in &world.ports {
+            self.put_at::<Cells, 8>("PORTS", *index, *cells);
+        }
+        for (zone, network) in &world.networks {
+            self.put_at::<Network, 144>("NETWORKS", u32::from(*zone), *network);
+        }
+        for (ifindex, interface) in &world.interfaces {
+            self.put::<u32, Interface, 4, 44>("INTERFACES", *ifindex, *interface);
+        }
+        for address in &world.locals {
+            self.put::<Addr, Local, 16, 4>("LOCALS", *address, Local::default());
+        }
+        for port in &world.open_ports {
+            self.put::<OpenPort, u32, 24, 4>("OPEN_PORTS", *port, 0);
+        }
+        for link in &world.links {
+            self.put::<Link, u32, 40, 4>("LINKS", *link, 0);
+        }
+        for (
+            SourceKey {
+                prefix_length,
+                list,
+                address,
+            },
+            source,
+        ) in &world.sources
+        {
+            let mut data = [0; 20];
+            data[..4].copy_from_slice(&list.to_ne_bytes());
+            data[4..].copy_from_slice(bytes_of(address));
+            self.put_prefix("SOURCES", *prefix_length, data, raw::<Source, 4>(source));
+        }
+        for (
+            SubnetKey {
+                prefix_length,
+                address,
+            },
+            subnet,
+        ) in &world.subnets
+        {
+            let data = raw::<Addr, 16>(address);
+            self.put_prefix("SUBNETS", *prefix_length, data, raw::<Subnet, 4>(subnet));
+        }
+        for (ifindex, veth) in &world.veths {
+            self.put::<u32, Veth, 4, 72>("VETHS", *ifindex, *veth);
         }
         self.world = Some(world.clone());
     }
@@ -213,13 +344,7 @@ impl Engine for InKernel {
     }
 
     fn reason(&mut self, reason: Reason) -> u64 {
-        let map = self.ebpf.map_mut("REASONS").expect("a map");
-        let counters: PerCpuArray<_, u64> = map.try_into().expect("a per-CPU array");
-        counters
-            .get(&(reason as u32), 0)
-            .expect("read REASONS")
-            .iter()
-            .sum()
+        self.sum("REASONS", reason as u32)
     }
 
     fn entries(&mut self) -> Vec<(FlowKey, Connection)> {
@@ -236,8 +361,12 @@ impl Engine for InKernel {
         )
     }
 
+    fn judged(&mut self, rule: u16) -> u64 {
+        self.sum("RULE_COUNTERS", u32::from(rule))
+    }
+
     fn collect(&mut self, request: CollectRequest) -> bool {
-        self.test_run("collect", bytes_of(&request)).0 == CollectRequest::DELETED
+        self.test_run("collect", bytes_of(&request), 0).0 == CollectRequest::DELETED
     }
 }
 

@@ -7,6 +7,7 @@ mod dns;
 mod engine;
 mod kernel;
 mod memory;
+mod surroundings;
 mod table;
 mod world;
 
@@ -42,7 +43,7 @@ fn every_prefix_of_a_packet_is_malformed_natively() {
         let whole = veer_tests::packets::tcp(from, to, veer_tests::packets::SYN, b"");
         for length in 0..whole.len() {
             let before = engine.reason(lb_common::Reason::Malformed);
-            engine.run(world::CLIENT.veth(), &whole[..length]);
+            engine.run(world::CLIENT.at(), &whole[..length]);
             let after = engine.reason(lb_common::Reason::Malformed);
             assert_eq!(after - before, 1, "the first {length} bytes, {family:?}");
         }

@@ -2,9 +2,11 @@
 
 use lb_common::{Connection, FlowKey, Reason};
 use lb_ebpf::native::{Buffer, Memory};
-use lb_ebpf::{CollectRequest, Work, collect, endpoint_in};
+use lb_ebpf::{
+    CollectRequest, Work, bridge_in, bridge_out, collect, endpoint_in, uplink_in, uplink_out,
+};
 
-use crate::engine::{Engine, Ran};
+use crate::engine::{At, Engine, Hook, Ran};
 use crate::world::World;
 
 pub struct InMemory {
@@ -24,13 +26,22 @@ impl Engine for InMemory {
         *self = start();
     }
 
-    fn run(&mut self, ifindex: u32, packet: &[u8]) -> Ran {
+    fn run(&mut self, at: At, packet: &[u8]) -> Ran {
         let mut frame = Buffer {
             bytes: packet.to_vec(),
-            ifindex,
+            ifindex: at.ifindex,
+            came_from: at.came_from,
             now: self.now,
+            exits: crate::world::exits(),
         };
-        let outcome = endpoint_in(&mut frame, &self.tables, &mut Work::default());
+        let (tables, work) = (&self.tables, &mut Work::default());
+        let outcome = match at.hook {
+            Hook::EndpointIn => endpoint_in(&mut frame, tables, work),
+            Hook::UplinkIn => uplink_in(&mut frame, tables, work),
+            Hook::UplinkOut => uplink_out(&mut frame, tables, work),
+            Hook::BridgeIn => bridge_in(&mut frame, tables, work),
+            Hook::BridgeOut => bridge_out(&mut frame, tables, work),
+        };
         Ran {
             verdict: outcome.verdict(),
             packet: frame.bytes,
@@ -43,6 +54,14 @@ impl Engine for InMemory {
         self.tables.endpoints = world.endpoints.clone().into_iter().collect();
         self.tables.frontends = world.frontends.clone().into_iter().collect();
         self.tables.slots = world.slots.clone().into_iter().collect();
+        self.tables.ports = world.ports.clone().into_iter().collect();
+        self.tables.sources = world.sources.clone().into_iter().collect();
+        self.tables.locals = world.locals.clone().into_iter().collect();
+        self.tables.interfaces = world.interfaces.clone().into_iter().collect();
+        self.tables.networks = world.networks.clone().into_iter().collect();
+        self.tables.subnets = world.subnets.clone().into_iter().collect();
+        self.tables.open_ports = world.open_ports.clone().into_iter().collect();
+        self.tables.links = world.links.clone().into_iter().collect();
     }
 
     fn age(&mut self, seconds: u64) {
@@ -72,12 +91,17 @@ impl Engine for InMemory {
             .unwrap_or(0)
     }
 
+    fn judged(&mut self, rule: u16) -> u64 {
+        let counters = self.tables.rule_counters.borrow();
+        counters.get(&rule).copied().unwrap_or(0)
+    }
+
     fn collect(&mut self, request: CollectRequest) -> bool {
         let bytes = bytemuck::bytes_of(&request).to_vec();
         let frame = Buffer {
             bytes,
-            ifindex: 1,
             now: self.now,
+            ..Buffer::default()
         };
         collect(&frame, &self.tables, &mut Work::default()) == CollectRequest::DELETED
     }

@@ -1,15 +1,35 @@
 //! The world of the scenarios: four containers of one Network and the tables that say so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::{
-    Addr, Algorithm, Endpoint, EndpointState, Frontend, FrontendKey, Mac, Port, Settings, Slot,
-    Timeouts, VIP_MAC, Veth, VethFlags,
+    Addr, Algorithm, Cells, Endpoint, EndpointState, Frontend, FrontendKey, Interface,
+    InterfaceFlags, Link, Mac, Network, NetworkFlags, OpenPort, Port, Settings, Slot, Source,
+    SourceKey, Subnet, SubnetKey, Timeouts, VIP_MAC, Veth, VethFlags,
 };
+use lb_ebpf::native::Exit;
 use veer_tests::packets::End;
 
+use crate::engine::{At, Hook};
+
+/// The Network of most containers, and another one.
 pub const ZONE: u16 = 7;
+pub const OTHER_ZONE: u16 = 8;
+
+/// The host's way outside, and the bridges of its Networks.
+pub const UPLINK: u32 = 50;
+pub const BRIDGE: u32 = 60;
+pub const OTHER_BRIDGE: u32 = 61;
+/// The uplink's, the router's and the bridges' MAC addresses.
+pub const UPLINK_MAC: Mac = Mac::new([0x02, 0x50, 0, 0, 0, 1]);
+pub const ROUTER_MAC: Mac = Mac::new([0x02, 0x50, 0, 0, 0, 0xfe]);
+pub const BRIDGE_MAC: Mac = Mac::new([0x02, 0x60, 0, 0, 0, 1]);
+pub const OTHER_BRIDGE_MAC: Mac = Mac::new([0x02, 0x61, 0, 0, 0, 1]);
+/// Ports that masqueraded packets leave from.
+pub const MASQUERADE: (u16, u16) = (61_000, 65_535);
+/// Bytes of the largest packet on the way to [`NARROW`].
+pub const NARROW_MTU: u16 = 1_300;
 
 /// IPv4 or IPv6: every scenario that can is written for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +47,115 @@ pub const CLIENT: Host = Host(1);
 pub const ONE: Host = Host(2);
 pub const TWO: Host = Host(3);
 pub const OTHER: Host = Host(4);
+/// On the other Network.
+pub const FAR: Host = Host(20);
+
+/// Somebody outside, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger(pub u8);
+
+/// Behind the router, whose MAC address is known.
+pub const OUTSIDER: Stranger = Stranger(7);
+/// Behind the router and a narrow link.
+pub const NARROW: Stranger = Stranger(200);
+
+impl Stranger {
+    pub fn addr(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(203, 0, 113, self.0).into(),
+            Family::V6 => Ipv6Addr::new(
+                0x2001,
+                0xdb8,
+                0x113,
+                u16::from(self.0 / 128),
+                0,
+                0,
+                0,
+                u16::from(self.0),
+            )
+            .into(),
+        }
+    }
+
+    /// This host as an end of a packet: behind the router.
+    pub fn end(self, family: Family, port: u16) -> End {
+        End {
+            mac: ROUTER_MAC,
+            addr: self.addr(family),
+            port,
+        }
+    }
+}
+
+/// The host's own address on the uplink.
+pub fn host_addr(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The host on its uplink, as an end of a packet.
+pub fn host_end(family: Family, port: u16) -> End {
+    End {
+        mac: UPLINK_MAC,
+        addr: host_addr(family),
+        port,
+    }
+}
+
+/// A Network's gateway: its bridge's own address.
+pub fn gateway(zone: u16, family: Family) -> IpAddr {
+    match (zone, family) {
+        (ZONE, Family::V4) => Ipv4Addr::new(10, 9, 0, 1).into(),
+        (ZONE, Family::V6) => Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1).into(),
+        (_, Family::V4) => Ipv4Addr::new(10, 10, 0, 1).into(),
+        (_, Family::V6) => Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The address of an address without a route.
+pub fn nowhere(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(100, 64, 0, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// An address behind a router that has not answered yet.
+pub fn unresolved(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(198, 51, 100, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The host's routes, as `surroundings` makes them for the kernel.
+pub fn exits() -> Vec<Exit> {
+    let exit = |network: &str, bits: u8, ifindex, mtu, macs| {
+        let network: IpAddr = network.parse().expect("an address");
+        let bits = if network.is_ipv4() { 96 + bits } else { bits };
+        Exit {
+            network: network.into(),
+            mask: Addr::mask(bits),
+            ifindex,
+            mtu,
+            macs,
+        }
+    };
+    let router = Some((UPLINK_MAC, ROUTER_MAC));
+    let far = Some((OTHER_BRIDGE_MAC, FAR.mac()));
+    vec![
+        exit("203.0.113.128", 25, UPLINK, NARROW_MTU, router),
+        exit("2001:db8:113:1::", 64, UPLINK, NARROW_MTU, router),
+        exit("203.0.113.0", 24, UPLINK, 1_500, router),
+        exit("2001:db8:113::", 64, UPLINK, 1_500, router),
+        exit("198.51.100.0", 24, UPLINK, 1_500, None),
+        exit("2001:db8:100::", 64, UPLINK, 1_500, None),
+        exit("10.10.0.0", 24, OTHER_BRIDGE, 1_500, far),
+        exit("fd10::", 64, OTHER_BRIDGE, 1_500, far),
+    ]
+}
 
 /// A VIP by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +175,15 @@ pub const PORTED: Vip = Vip(5);
 pub const NOBODY: Vip = Vip(99);
 
 impl Host {
+    pub fn zone(self) -> u16 {
+        if self.0 < 20 { ZONE } else { OTHER_ZONE }
+    }
+
+    /// Where its packets are met.
+    pub fn at(self) -> At {
+        At::entering(Hook::EndpointIn, self.veth())
+    }
+
     pub fn veth(self) -> u32 {
         100 + self.0
     }
@@ -55,11 +193,13 @@ impl Host {
     }
 
     pub fn v4(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 9, 0, 1 + self.0 as u8)
+        let network = if self.zone() == ZONE { 9 } else { 10 };
+        Ipv4Addr::new(10, network, 0, 1 + self.0 as u8)
     }
 
     pub fn v6(self) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1 + self.0 as u16)
+        let network = if self.zone() == ZONE { 0xfd09 } else { 0xfd10 };
+        Ipv6Addr::new(network, 0, 0, 0, 0, 0, 0, 1 + self.0 as u16)
     }
 
     pub fn link_local(self) -> Ipv6Addr {
@@ -117,6 +257,14 @@ pub struct World {
     pub endpoints: BTreeMap<u32, Endpoint>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     pub slots: BTreeMap<u32, Slot>,
+    pub ports: BTreeMap<u32, Cells>,
+    pub sources: BTreeMap<SourceKey, Source>,
+    pub locals: BTreeSet<Addr>,
+    pub interfaces: BTreeMap<u32, Interface>,
+    pub networks: BTreeMap<u16, Network>,
+    pub subnets: BTreeMap<SubnetKey, Subnet>,
+    pub open_ports: BTreeSet<OpenPort>,
+    pub links: BTreeSet<Link>,
 }
 
 impl World {
@@ -137,6 +285,14 @@ impl World {
             endpoints: BTreeMap::new(),
             frontends: BTreeMap::new(),
             slots: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            locals: BTreeSet::new(),
+            interfaces: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            open_ports: BTreeSet::new(),
+            links: BTreeSet::new(),
         };
         for host in [CLIENT, ONE, TWO, OTHER] {
             world.attach(host);
@@ -161,7 +317,7 @@ impl World {
                 endpoint: host.0,
                 generation: 1,
                 mac: host.mac(),
-                zone: ZONE,
+                zone: host.zone(),
                 flags: VethFlags::ANTI_SPOOFING,
                 _pad: 0,
             },
@@ -174,7 +330,7 @@ impl World {
                 ifindex: host.veth(),
                 generation: 1,
                 mac: host.mac(),
-                zone: ZONE,
+                zone: host.zone(),
                 state: EndpointState::Active as u8,
                 _pad: [0; 15],
             },
@@ -208,6 +364,131 @@ impl World {
                 },
             );
         }
+    }
+
+    /// The same on a host with an uplink and two Networks that are masqueraded, and with published
+    /// ports: 8080 → 80 of `ONE` on every address, 8053/udp → 53 of `ONE`, 5000 to 5009 → 6000 to 6009
+    /// of `ONE`, 9000 → 80 of `FAR`, 8443 → 443 of `ONE` on the uplink's addresses alone, 7000 → 70 of
+    /// nobody, 8081 → 80 of `CLIENT`.
+    pub fn hosting() -> Self {
+        let mut world = Self::new();
+        world.attach(FAR);
+        (
+            world.settings.masquerade_first,
+            world.settings.masquerade_last,
+        ) = MASQUERADE;
+        world.network(ZONE, BRIDGE, BRIDGE_MAC);
+        world.network(OTHER_ZONE, OTHER_BRIDGE, OTHER_BRIDGE_MAC);
+        world.interface(UPLINK, UPLINK_MAC, 0, InterfaceFlags::UPLINK, host_addr);
+        for family in [Family::V4, Family::V6] {
+            let wildcard = FrontendKey::wildcard(family == Family::V4);
+            let exact = host_addr(family).into();
+            world.publish(wildcard, 6, 8_080..=8_080, Some((ONE, 80)));
+            world.publish(wildcard, 17, 8_053..=8_053, Some((ONE, 53)));
+            world.publish(wildcard, 6, 5_000..=5_009, Some((ONE, 6_000)));
+            world.publish(wildcard, 6, 9_000..=9_000, Some((FAR, 80)));
+            world.publish(exact, 6, 8_443..=8_443, Some((ONE, 443)));
+            world.publish(wildcard, 6, 7_000..=7_000, None);
+            world.publish(wildcard, 6, 8_081..=8_081, Some((CLIENT, 80)));
+            world.publish(wildcard, 132, 3_868..=3_868, Some((ONE, 3_868)));
+        }
+        world
+    }
+
+    fn network(&mut self, zone: u16, bridge: u32, mac: Mac) {
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| gateway(zone, family));
+        let masks = (Addr::mask(96 + 24), Addr::mask(64));
+        let network = Network {
+            subnet_v4: v4.into(),
+            subnet_v4_mask: masks.0,
+            subnet_v6: v6.into(),
+            subnet_v6_mask: masks.1,
+            gateway_v4: v4.into(),
+            gateway_v6: v6.into(),
+            bridge,
+            flags: NetworkFlags::SERVED | NetworkFlags::MASQUERADE_V4 | NetworkFlags::MASQUERADE_V6,
+            mac,
+            ..Network::default()
+        };
+        self.networks.insert(zone, network);
+        for (address, prefix_length) in [(v4, 96 + 24), (v6, 64)] {
+            let key = SubnetKey {
+                prefix_length,
+                address: address.into(),
+            };
+            self.subnets.insert(key, Subnet { zone, _pad: 0 });
+        }
+        self.interface(bridge, mac, zone, InterfaceFlags::BRIDGE, |family| {
+            gateway(zone, family)
+        });
+    }
+
+    fn interface(
+        &mut self,
+        ifindex: u32,
+        mac: Mac,
+        zone: u16,
+        flags: u32,
+        address: impl Fn(Family) -> IpAddr,
+    ) {
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| Addr::from(address(family)));
+        self.locals.extend([v4, v6]);
+        let interface = Interface {
+            v4,
+            v6,
+            mac,
+            zone,
+            flags,
+        };
+        self.interfaces.insert(ifindex, interface);
+    }
+
+    /// Publishes a range of host ports; the Backend's ports begin at the one that is given.
+    pub fn publish(
+        &mut self,
+        address: Addr,
+        protocol: u8,
+        range: std::ops::RangeInclusive<u16>,
+        backend: Option<(Host, u16)>,
+    ) {
+        let first = *range.start();
+        for port in range {
+            if let Some(index) = Cells::index(protocol, port) {
+                let cells = self.ports.entry(index).or_default();
+                *cells = cells.with(port, first);
+            }
+        }
+        let id = 200 + self.frontends.len() as u32 % 50;
+        let first_slot = id * 100;
+        if let Some((host, port)) = backend {
+            let slot = Slot {
+                endpoint: host.0,
+                port: Port::new(port),
+                _pad: 0,
+            };
+            self.slots.insert(first_slot, slot);
+        }
+        let frontend = Frontend {
+            id,
+            first_slot,
+            slot_count: u32::from(backend.is_some()),
+            origin: Port::new(first),
+            ..Frontend::default()
+        };
+        let key = FrontendKey::published(address, Port::new(first), protocol);
+        self.frontends.insert(key, frontend);
+    }
+
+    /// Sets flags of a Network.
+    pub fn flag(mut self, zone: u16, flags: u32) -> Self {
+        self.networks.get_mut(&zone).expect("a Network").flags |= flags;
+        self
+    }
+
+    /// Clears flags of a Network.
+    pub fn unflag(mut self, zone: u16, flags: u32) -> Self {
+        self.networks.get_mut(&zone).expect("a Network").flags &= !flags;
+        self
     }
 
     /// Changes both families' Frontends of a Group.

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
-use lb_ebpf::{Frame, Outcome, Verdict, Work, collect as forget, endpoint_in as decide};
+use lb_ebpf::{Frame, Outcome, Verdict, Work, collect as forget};
 
 use crate::maps::Maps;
 use crate::skb::Skb;
@@ -12,20 +12,53 @@ use crate::skb::Skb;
 const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`.
 const SHOT: i32 = 2;
+/// `TC_ACT_REDIRECT`: where to, a helper has been told.
+const REDIRECT: i32 = 7;
 
 /// tcx ingress of a host-side veth: everything its container sends.
 #[classifier]
 pub fn endpoint_in(context: TcContext) -> i32 {
+    run(context, lb_ebpf::endpoint_in)
+}
+
+/// tcx ingress of an uplink: everything that reaches the host from outside.
+#[classifier]
+pub fn uplink_in(context: TcContext) -> i32 {
+    run(context, lb_ebpf::uplink_in)
+}
+
+/// tcx egress of an uplink: everything that leaves the host.
+#[classifier]
+pub fn uplink_out(context: TcContext) -> i32 {
+    run(context, lb_ebpf::uplink_out)
+}
+
+/// tcx ingress of a Network's bridge: what containers send to the host's stack.
+#[classifier]
+pub fn bridge_in(context: TcContext) -> i32 {
+    run(context, lb_ebpf::bridge_in)
+}
+
+/// tcx egress of a Network's bridge: what the host's stack sends to containers.
+#[classifier]
+pub fn bridge_out(context: TcContext) -> i32 {
+    run(context, lb_ebpf::bridge_out)
+}
+
+/// Has `decide` judge the packet, and does what it says.
+#[inline(always)]
+fn run(context: TcContext, decide: impl Fn(&mut Skb, &Maps, &mut Work) -> Outcome) -> i32 {
     let mut skb = Skb::new(context);
     let Some(work) = Maps::work() else {
         return NEXT;
     };
-    let outcome: Outcome = decide(&mut skb, &Maps, work);
+    let outcome = decide(&mut skb, &Maps, work);
     log(&skb, work, outcome);
     match outcome.verdict() {
         Verdict::Pass => NEXT,
         Verdict::Drop => SHOT,
         Verdict::Deliver { ifindex } => skb.redirect_to_peer(ifindex),
+        Verdict::Leave { .. } => REDIRECT,
     }
 }
 

@@ -2,15 +2,23 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
-    bpf_ktime_get_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_peer,
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_fib_lookup, bpf_ktime_get_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect,
+    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use lb_common::Reason;
-use lb_ebpf::{Checksum, Frame};
+use lb_ebpf::{Checksum, Frame, Route, Way};
 
+/// Answers of `bpf_fib_lookup`.
+const FIB_SUCCESS: i64 = 0;
+const FIB_NO_NEIGHBOUR: i64 = 7;
+const FIB_TOO_BIG: i64 = 8;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
 /// `BPF_F_PSEUDO_HDR`: the change is in the pseudo header.
@@ -20,12 +28,17 @@ const MANGLED_ZERO: u64 = 1 << 5;
 
 pub struct Skb {
     context: TcContext,
+    /// Read once: where two paths that read it meet, the compiler adds to the context's address, which
+    /// the verifier forbids.
+    ifindex: u32,
 }
 
 impl Skb {
     #[inline(always)]
     pub fn new(context: TcContext) -> Self {
-        Self { context }
+        // SAFETY: the kernel hands the program a valid context.
+        let ifindex = unsafe { (*context.skb.skb).ifindex };
+        Self { context, ifindex }
     }
 
     /// What the kernel handed to the program.
@@ -54,8 +67,64 @@ fn done(result: i64) -> Result<(), Reason> {
 impl Frame for Skb {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        // SAFETY: the kernel hands the program a valid context.
-        unsafe { (*self.context.skb.skb).ifindex }
+        self.ifindex
+    }
+
+    #[inline(always)]
+    fn came_from(&self) -> u32 {
+        // SAFETY: as in `new`.
+        unsafe { (*self.context.skb.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        // SAFETY: as in `new`.
+        unsafe { (*self.context.skb.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn route(&self, way: &mut Way) -> Route {
+        let size = size_of::<Way>() as i32;
+        // SAFETY: `way` is live, has the layout of the helper's structure and its size.
+        let answer = unsafe {
+            bpf_fib_lookup(
+                self.context.skb.skb.cast(),
+                core::ptr::from_mut(way).cast(),
+                size,
+                0,
+            )
+        };
+        match answer {
+            FIB_SUCCESS => Route::Neighbour,
+            FIB_NO_NEIGHBOUR => Route::NoNeighbour,
+            FIB_TOO_BIG => Route::TooBig,
+            _ => Route::None,
+        }
+    }
+
+    #[inline(always)]
+    fn send_out(&mut self, way: &Way, route: Route) -> Result<(), Reason> {
+        if route == Route::Neighbour {
+            self.store(0, &[way.destination_mac, way.source_mac])?;
+            // SAFETY: the helper takes an index and flags by value; a wrong index drops the packet.
+            unsafe { bpf_redirect(way.ifindex, 0) };
+            return Ok(());
+        }
+        let (is_v4, address) = way.next_hop();
+        let mut next = bpf_redir_neigh {
+            nh_family: if is_v4 { AF_INET } else { AF_INET6 },
+            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: address },
+        };
+        let size = size_of::<bpf_redir_neigh>() as i32;
+        // SAFETY: `next` is live and has this size. IPv4 reads the first word of the address.
+        unsafe { bpf_redirect_neigh(way.ifindex, &mut next, size, 0) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn send_back(&mut self) {
+        // SAFETY: as for `send_out`.
+        unsafe { bpf_redirect(self.ifindex(), 0) };
     }
 
     #[inline(always)]

@@ -306,6 +306,7 @@ impl<'a> Copy<'a> {
             bytes,
             ifindex: interface.ifindex,
             now: datapath::now().unwrap_or_default(),
+            ..Buffer::default()
         };
         let mut work = Work::default();
         let outcome = endpoint_in(&mut frame, &self.memory, &mut work);
@@ -317,7 +318,7 @@ impl<'a> Copy<'a> {
                 by_chance: self.is_by_chance(),
             },
             Verdict::Pass => passed(reason),
-            Verdict::Deliver { .. } | Verdict::Drop => Outcome::Dropped {
+            Verdict::Deliver { .. } | Verdict::Leave { .. } | Verdict::Drop => Outcome::Dropped {
                 reason: reason.name().to_owned(),
                 meaning: reason.meaning().to_owned(),
             },

@@ -50,7 +50,7 @@ fn cut_short() -> Vec<Scenario> {
             .into_iter()
             .map(|length| {
                 Step::Send(Send {
-                    veth: CLIENT.veth(),
+                    at: CLIENT.at(),
                     packet: whole[..length].to_vec(),
                     verdict: lb_ebpf::Verdict::Drop,
                     reason: Reason::Malformed,

@@ -5,9 +5,13 @@ mod balancing;
 mod bridged;
 mod echo;
 mod fragments;
+mod guards;
 mod icmp_errors;
+mod isolation;
 mod lifetime;
 mod neighbours;
+mod outbound;
+mod published;
 mod refusals;
 mod spoofing;
 mod tcp;
@@ -17,8 +21,10 @@ use lb_common::{Reason, VIP_MAC};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{self, End, Segment};
 
-use crate::engine::{Scenario, Send, Step};
-use crate::world::{Family, Host, Vip, World};
+use crate::engine::{At, Hook, Scenario, Send, Step};
+use crate::world::{
+    BRIDGE_MAC, Family, Host, ROUTER_MAC, UPLINK, UPLINK_MAC, Vip, World, host_end,
+};
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
@@ -28,9 +34,13 @@ pub fn all() -> Vec<Scenario> {
         bridged::all(),
         echo::all(),
         fragments::all(),
+        guards::all(),
         icmp_errors::all(),
+        isolation::all(),
         lifetime::all(),
         neighbours::all(),
+        outbound::all(),
+        published::all(),
         refusals::all(),
         spoofing::all(),
         tcp::all(),
@@ -70,7 +80,7 @@ pub fn single(name: &str, steps: Vec<Step>) -> Vec<Scenario> {
 /// `packet` from `host` is delivered to `to` as `out`.
 pub fn delivered(host: Host, packet: Vec<u8>, to: Host, reason: Reason, out: Vec<u8>) -> Step {
     Step::Send(Send {
-        veth: host.veth(),
+        at: host.at(),
         packet,
         verdict: Verdict::Deliver { ifindex: to.veth() },
         reason,
@@ -81,7 +91,7 @@ pub fn delivered(host: Host, packet: Vec<u8>, to: Host, reason: Reason, out: Vec
 /// `packet` from `host` is dropped.
 pub fn dropped(host: Host, packet: Vec<u8>, reason: Reason) -> Step {
     Step::Send(Send {
-        veth: host.veth(),
+        at: host.at(),
         packet,
         verdict: Verdict::Drop,
         reason,
@@ -92,12 +102,126 @@ pub fn dropped(host: Host, packet: Vec<u8>, reason: Reason) -> Step {
 /// `packet` from `host` is left to the bridge as it is.
 pub fn passed(host: Host, packet: Vec<u8>, reason: Reason) -> Step {
     Step::Send(Send {
-        veth: host.veth(),
+        at: host.at(),
         packet,
         verdict: Verdict::Pass,
         reason,
         out: None,
     })
+}
+
+/// A scenario in both families, on a host with an uplink and published ports.
+pub fn hosted(name: &str, steps: impl Fn(Family) -> Vec<Step>) -> Vec<Scenario> {
+    both_in(name, World::hosting(), steps)
+}
+
+/// On the host's uplink, coming in.
+pub fn uplink() -> At {
+    At::entering(Hook::UplinkIn, UPLINK)
+}
+
+/// `packet` meets a program at `at`.
+pub fn met(
+    at: At,
+    packet: Vec<u8>,
+    verdict: Verdict,
+    reason: Reason,
+    out: Option<Vec<u8>>,
+) -> Step {
+    Step::Send(Send {
+        at,
+        packet,
+        verdict,
+        reason,
+        out,
+    })
+}
+
+/// `packet` from outside is delivered to `to` as `out`.
+pub fn entered(packet: Vec<u8>, to: Host, reason: Reason, out: Vec<u8>) -> Step {
+    let verdict = Verdict::Deliver { ifindex: to.veth() };
+    met(uplink(), packet, verdict, reason, Some(out))
+}
+
+/// `packet` from outside is left to the host.
+pub fn for_host(packet: Vec<u8>) -> Step {
+    met(uplink(), packet, Verdict::Pass, Reason::Host, None)
+}
+
+/// `packet` at `at` is dropped.
+pub fn barred(at: At, packet: Vec<u8>, reason: Reason) -> Step {
+    met(at, packet, Verdict::Drop, reason, None)
+}
+
+/// `packet` from `host` leaves by the uplink as `out`.
+pub fn left(host: Host, packet: Vec<u8>, reason: Reason, out: Vec<u8>) -> Step {
+    let verdict = Verdict::Leave { ifindex: UPLINK };
+    met(host.at(), packet, verdict, reason, Some(out))
+}
+
+/// What a container's packet goes to that is for its gateway to send on.
+pub fn beyond(addr: std::net::IpAddr, port: u16) -> End {
+    End {
+        mac: BRIDGE_MAC,
+        addr,
+        port,
+    }
+}
+
+/// Somebody outside and a container that talk through a published port.
+#[derive(Clone, Copy)]
+pub struct Visit {
+    pub family: Family,
+    pub client: End,
+    pub host_port: u16,
+    pub backend: Host,
+    pub port: u16,
+}
+
+impl Visit {
+    /// What the client calls itself and the host.
+    pub fn outside(&self) -> (End, End) {
+        (self.client, host_end(self.family, self.host_port))
+    }
+
+    /// What the Backend calls the client and itself.
+    pub fn inside(&self) -> (End, End) {
+        (self.client, self.backend.end(self.family, self.port))
+    }
+
+    /// A packet of the client reaches the Backend.
+    pub fn asks(&self, packet: impl Fn(End, End) -> Vec<u8>) -> Step {
+        let (client, host) = self.outside();
+        let (_, backend) = self.inside();
+        let out = packet(client, backend);
+        entered(packet(client, host), self.backend, Reason::Forwarded, out)
+    }
+
+    /// A packet of the Backend leaves for the client.
+    pub fn answers(&self, packet: impl Fn(End, End) -> Vec<u8>) -> Step {
+        let (client, host) = self.outside();
+        let (_, backend) = self.inside();
+        let out = packet(host.at(UPLINK_MAC), client.at(ROUTER_MAC));
+        let sent = packet(backend, client.at(BRIDGE_MAC));
+        left(self.backend, sent, Reason::Replied, out)
+    }
+
+    pub fn ask(&self, segment: Segment, payload: &[u8]) -> Step {
+        self.asks(|from, to| packets::tcp(from, to, segment, payload))
+    }
+
+    pub fn answer(&self, segment: Segment, payload: &[u8]) -> Step {
+        self.answers(|from, to| packets::tcp(from, to, segment, payload))
+    }
+
+    /// Both sides of a handshake.
+    pub fn handshake(&self) -> Vec<Step> {
+        vec![
+            self.ask(packets::SYN, b""),
+            self.answer(packets::SYN_ACK, b""),
+            self.ask(packets::ACK, b""),
+        ]
+    }
 }
 
 /// A client and a Backend that talk through a VIP.

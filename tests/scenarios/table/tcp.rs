@@ -159,7 +159,7 @@ pub fn other_port(packets: &[Vec<u8>]) -> u16 {
     let mut engine = memory::start();
     engine.set(&World::new());
     for packet in packets {
-        let ran = engine.run(CLIENT.veth(), packet);
+        let ran = engine.run(CLIENT.at(), packet);
         assert_eq!(
             ran.verdict,
             Verdict::Deliver {

@@ -1,0 +1,60 @@
+//! Ports that are published on addresses of the host.
+
+use lb_common::{FrontendKey, Port, Reason, SourceKey};
+
+use crate::packet::Kind;
+use crate::settle::{Step, may_open};
+use crate::tables::{Tables, Work};
+
+/// Finds the Frontend that the packet is for, if its destination is the host's, and leaves it in
+/// `work.frontend`: the one with this very address, then the one with every address.
+#[inline(never)]
+pub fn find(tables: &impl Tables, work: &mut Work) -> bool {
+    let flow = &work.packet.flow;
+    let cell = match work.packet.kind() {
+        Kind::Tcp | Kind::Udp => tables.cell(flow.protocol, flow.destination_port.get()),
+        Kind::Sctp => flow.destination_port.get(),
+        _ => 0,
+    };
+    if cell == 0 {
+        return false;
+    }
+    let mut key = FrontendKey::published(flow.destination, Port::new(cell), flow.protocol);
+    let mut found = tables.frontend(&key);
+    if found.is_none() && tables.is_local(&flow.destination) {
+        key.address = FrontendKey::wildcard(work.packet.is_v4());
+        found = tables.frontend(&key);
+    }
+    match found {
+        Some(frontend) => {
+            work.frontend = frontend;
+            true
+        }
+        None => false,
+    }
+}
+
+/// [`Step::OPEN`] if the packet may open a Connection at `work.frontend`: it begins one, and the
+/// Frontend serves its client.
+#[inline(never)]
+pub fn admit(tables: &impl Tables, work: &Work) -> Step {
+    admitted(tables, work).into()
+}
+
+#[inline(always)]
+fn admitted(tables: &impl Tables, work: &Work) -> Result<Step, Reason> {
+    may_open(&work.packet)?;
+    let list = work.frontend.sources;
+    if list == 0 {
+        return Ok(Step::OPEN);
+    }
+    let key = SourceKey::of(list, work.packet.flow.source);
+    let Some(source) = tables.source(&key) else {
+        return Ok(Step::OPEN);
+    };
+    tables.count_rule(source.rule);
+    if source.denies() {
+        return Err(Reason::SourceDenied);
+    }
+    Ok(Step::OPEN)
+}

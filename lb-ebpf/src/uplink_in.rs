@@ -1,0 +1,104 @@
+//! Everything that reaches the host from outside: tcx ingress of an uplink.
+
+use lb_common::{Reason, Settings, Veth, Zone};
+
+use crate::frame::Frame;
+use crate::headers::{TYPE_IPV4, TYPE_IPV6};
+use crate::outcome::Outcome;
+use crate::packet::{Fragment, Kind, Packet};
+use crate::settle::{Step, is_usable, settle};
+use crate::tables::{Store, Tables, Work};
+use crate::{fragment, icmp_error, open, published, send};
+
+/// The zone of the host and of all that is outside.
+pub const OUTSIDE: Zone = 0;
+
+/// Whoever is outside, as a sender: no Endpoint.
+pub static STRANGER: Veth = Veth {
+    v4: lb_common::Addr::NONE,
+    v6: lb_common::Addr::NONE,
+    link_local: lb_common::Addr::NONE,
+    endpoint: 0,
+    generation: 0,
+    mac: lb_common::Mac::NONE,
+    zone: OUTSIDE,
+    flags: 0,
+    _pad: 0,
+};
+
+/// What happens to a packet from outside, done. Counts its Reason.
+#[inline(always)]
+pub fn uplink_in(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
+    let outcome = Outcome::from(steps(frame, tables, work));
+    tables.count(outcome.reason());
+    outcome
+}
+
+#[inline(always)]
+fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Outcome, Reason> {
+    let settings = tables.settings().ok_or(Reason::Host)?;
+    let ethertype = frame.ethertype().ok_or(Reason::NotIp)?;
+    if ethertype != TYPE_IPV4 && ethertype != TYPE_IPV6 {
+        return Err(Reason::NotIp);
+    }
+    // The host's own stack judges what cannot be read.
+    let parsed = work.packet.parse(frame, ethertype, OUTSIDE);
+    parsed.map_err(|_| Reason::Host)?;
+    if work.packet.flow.destination.is_loopback() {
+        return Err(Reason::LoopbackOutside);
+    }
+    if !concerns(tables, settings, &work.packet) {
+        return Err(Reason::Host);
+    }
+    work.now = frame.now();
+    let is_later = work.packet.fragment() == Fragment::Later;
+    if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
+        return Err(Reason::Host);
+    }
+    if work.packet.kind() == Kind::IcmpError {
+        return Ok(icmp_error::translate(frame, tables, &STRANGER, work));
+    }
+    let step = enter(tables, work);
+    send::send(frame, tables, &STRANGER, work, step)
+}
+
+/// Whether a packet may be for a published port or for a Connection: one array read says so for most.
+#[inline(always)]
+fn concerns(tables: &impl Tables, settings: &Settings, packet: &Packet) -> bool {
+    match packet.kind() {
+        Kind::Tcp | Kind::Udp => {
+            let port = packet.flow.destination_port.get();
+            tables.cell(packet.flow.protocol, port) != 0
+                || settings.is_masquerade(port)
+                || packet.fragment() == Fragment::Later
+        }
+        Kind::Sctp | Kind::EchoReply | Kind::IcmpError => true,
+        Kind::Other => packet.fragment() == Fragment::Later && packet.is_icmp(),
+        Kind::EchoRequest | Kind::Discovery => false,
+    }
+}
+
+/// Finds the packet's Connection, or opens one at a published port. What is routed to a container's own
+/// address takes the way through the host's stack.
+#[inline(always)]
+fn enter(tables: &impl Tables, work: &mut Work) -> Step {
+    let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
+    let mut step = if is_found && is_usable(tables, &STRANGER, work) {
+        Step::FOUND
+    } else {
+        settle(tables, &STRANGER, work, is_found)
+    };
+    if step == Step::FOUND && work.this.target == 0 {
+        return Step::from(Err(Reason::Host));
+    }
+    if step == Step::ABSENT {
+        if !published::find(tables, work) {
+            return Step::from(Err(Reason::Host));
+        }
+        step = published::admit(tables, work);
+        if step == Step::OPEN {
+            step = open::open(tables, &STRANGER, work);
+        }
+    }
+    step
+}
