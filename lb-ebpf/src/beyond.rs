@@ -4,6 +4,7 @@
 use lb_common::Veth;
 
 use crate::frame::Frame;
+use crate::remember::conclude;
 use crate::settle::{Step, is_usable, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::{open, outward, place, published};
@@ -28,5 +29,5 @@ pub fn beyond(frame: &impl Frame, tables: &impl Tables, veth: &Veth, work: &mut 
             step = outward::open(frame, tables, veth, work);
         }
     }
-    step
+    conclude(tables, veth, work, step)
 }

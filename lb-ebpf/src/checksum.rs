@@ -6,7 +6,6 @@
 
 /// The difference that a change makes to a ones' complement sum.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(transparent)]
 pub struct Delta(u64);
 
 impl Delta {

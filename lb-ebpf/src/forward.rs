@@ -3,6 +3,7 @@
 use lb_common::{FrontendKey, Reason, Veth};
 
 use crate::packet::Kind;
+use crate::remember::conclude;
 use crate::settle::{Step, is_usable, may_open, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::{open, place};
@@ -22,7 +23,7 @@ pub fn forward(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
             step = open::open(tables, veth, work);
         }
     }
-    step
+    conclude(tables, veth, work, step)
 }
 
 /// Finds the VIP's Frontend for a packet that may open a Connection there.

@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::headers::{TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
 use crate::place::{admits, is_for_host, is_open};
+use crate::remember::conclude;
 use crate::settle::{Step, is_target_up, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::uplink_in::{OUTSIDE, STRANGER};
@@ -115,6 +116,7 @@ fn into_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Rea
     }
     work.beyond = zone;
     let step = outward::keep(tables, &STRANGER, work);
+    let step = conclude(tables, &STRANGER, work, step);
     step.reason().unwrap_or(Reason::Routed)
 }
 

@@ -1,4 +1,4 @@
-//! Opening a Connection at a Frontend: choose a Backend, remember both directions.
+//! Opening a Connection at a Frontend: its Backend and what its packets become.
 
 use lb_common::{
     Addr, Affinity, AffinityKey, Connection, ConnectionFlags as Flags, Frontend, Port, Reason,
@@ -6,13 +6,14 @@ use lb_common::{
 };
 
 use crate::packet::Kind;
-use crate::remember::{preferring_own, remember, tell};
+use crate::remember::preferring_own;
 use crate::select::choose;
 use crate::settle::Step;
 use crate::tables::{Tables, Work};
 use crate::track;
 
-/// Opens a Connection at `work.frontend` for the packet and leaves its forward entry in `work.this`.
+/// Begins a Connection at `work.frontend` for the packet: leaves its forward entry in `work.this`, to be
+/// remembered.
 #[inline(never)]
 pub fn open(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
     opened(tables, veth, work).into()
@@ -26,13 +27,7 @@ fn opened(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
         return Err(Reason::NoBackend);
     };
     set_forward(tables, veth, work, &frontend, slot)?;
-    let step = remember(tables, veth, work, preferring_own(work.packet.kind()));
-    if step != Step::FOUND {
-        return Ok(step);
-    }
-    tables.count_opened(frontend.id, slot.endpoint);
-    tell(tables, work);
-    Ok(Step::FOUND)
+    Ok(Step::remember(preferring_own(work.packet.kind())))
 }
 
 /// The Backend of a new Connection: the client's last one, if the Frontend has affinity and that one

@@ -9,14 +9,14 @@ use crate::deliver::rewrite;
 use crate::frame::Frame;
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind};
-use crate::remember::{Choice, remember, tell};
+use crate::remember::Choice;
 use crate::settle::{Step, may_open};
 use crate::tables::{Tables, Work};
 use crate::way::Route;
 use crate::{fragment, track};
 
-/// Opens a Connection from a container to the outside or to another Network, `work.beyond`, and leaves
-/// its forward entry in `work.this`: masqueraded, where the Network says so.
+/// Begins a Connection from a container to the outside or to another Network, `work.beyond`: leaves its
+/// forward entry in `work.this`, to be remembered. Masqueraded, where the Network says so.
 #[inline(never)]
 pub fn open(frame: &impl Frame, tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
     opened(frame, tables, veth, work).into()
@@ -43,23 +43,15 @@ fn opened(
     } else {
         Choice::range(settings.masquerade_first, settings.masquerade_last)
     };
-    let step = remember(tables, veth, work, choice);
-    if step == Step::FOUND {
-        tell(tables, work);
-    }
-    Ok(step)
+    Ok(Step::remember(choice))
 }
 
-/// Opens a Connection that rewrites nothing, towards `work.beyond`, so that its answers are known. It
+/// Begins a Connection that rewrites nothing, towards `work.beyond`, so that its answers are known. It
 /// may begin in the middle of a stream.
 #[inline(always)]
 pub fn keep(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
     set_forward(tables, veth, work);
-    let step = remember(tables, veth, work, Choice::OWN);
-    if step == Step::FOUND {
-        tell(tables, work);
-    }
-    step
+    Step::remember(Choice::OWN)
 }
 
 /// Fills `work.this` with a forward entry that changes nothing.

@@ -38,8 +38,10 @@ pub fn refuse(
         return Outcome::left(reason);
     } else if work.packet.is_v4() {
         complain_v4(frame, veth, work, answer)
-    } else {
+    } else if quote_v6(frame, work) {
         complain_v6(frame, veth, work, answer)
+    } else {
+        return Outcome::left(reason);
     };
     if outcome.verdict() == Verdict::Drop {
         return Outcome::left(reason);
@@ -221,6 +223,9 @@ fn put_v4(
     frame.store(at + Icmp::LENGTH, &quoted)
 }
 
+/// Length of the ICMPv6 error with what it quotes: the network header and eight bytes more.
+const LENGTH_V6: u32 = Icmp::LENGTH + 48;
+
 #[inline(always)]
 fn put_v6(
     frame: &mut impl Frame,
@@ -228,33 +233,34 @@ fn put_v6(
     work: &mut Work,
     complaint: [u32; 2],
 ) -> Result<(), Reason> {
-    let packet = &work.packet;
-    if packet.l4 != ETHERNET + Ipv6::LENGTH {
-        return Err(Reason::Malformed);
-    }
-    work.quoted = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
-    let length = Icmp::LENGTH + 48;
-    let sum = sum_v6(work)
+    let at = put(frame, veth, &work.packet, ICMPV6, LENGTH_V6)?;
+    let sum = Delta::ZERO
+        .plus(work.sum)
         .plus(complaint[0])
-        .plus(complaint[1])
-        .plus((length as u16).to_be() as u32);
-    let packet = &work.packet;
-    let at = put(frame, veth, packet, ICMPV6, length)?;
+        .plus(complaint[1]);
     frame.store(at, &complaint)?;
     frame.store(at + Icmp::CHECKSUM, &sum.finish())?;
     frame.store(at + Icmp::LENGTH, &work.quoted)
 }
 
-/// The sum of `work.quoted` and of the answer's pseudo header, but for its length. A BPF function of its
-/// own, because the compiler keeps every word of it on the stack.
+/// Takes what an ICMPv6 error quotes to `work.quoted`, and the sum of that and of the pseudo header to
+/// `work.sum`. A BPF function of its own, because the compiler keeps every word of it on the stack.
 #[inline(never)]
-fn sum_v6(work: &Work) -> Delta {
+fn quote_v6(frame: &impl Frame, work: &mut Work) -> bool {
+    if work.packet.l4 != ETHERNET + Ipv6::LENGTH {
+        return false;
+    }
+    let Some(quoted) = frame.load::<[u32; 12]>(ETHERNET) else {
+        return false;
+    };
+    work.quoted = quoted;
     let (from, to) = (work.packet.flow.destination, work.packet.flow.source);
-    let quoted = &work.quoted;
-    pseudo(from.words(), to.words(), ICMPV6, 0)
+    work.sum = pseudo(from.words(), to.words(), ICMPV6, LENGTH_V6 as u16)
         .words([0; 4], [quoted[0], quoted[1], quoted[2], quoted[3]])
         .words([0; 4], [quoted[4], quoted[5], quoted[6], quoted[7]])
         .words([0; 4], [quoted[8], quoted[9], quoted[10], quoted[11]])
+        .fold();
+    true
 }
 
 #[inline(always)]

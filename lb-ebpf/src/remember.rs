@@ -33,6 +33,18 @@ impl Choice {
         Self(self.0 | 1 << 32)
     }
 
+    /// As bits of a word, the lower 33.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Choice::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     #[inline(always)]
     const fn first(self) -> u32 {
         (self.0 >> 16) as u32 & 0xffff
@@ -86,14 +98,30 @@ pub fn set_reply(veth: &Veth, work: &mut Work) {
     };
 }
 
+/// Remembers the new Connection that `step` speaks of, if it does.
+#[inline(always)]
+pub fn conclude(tables: &impl Tables, veth: &Veth, work: &mut Work, step: Step) -> Step {
+    match step.choice() {
+        Some(choice) => remember(tables, veth, work, choice),
+        None => step,
+    }
+}
+
 /// Writes both entries, the reply first: an answer must never find nothing. `work.this` is the forward
 /// one, but for its source port.
 ///
 /// The same client address and port may already talk to this Backend through another Frontend; its
 /// reply entry is then taken, and this Connection gets another source port towards the Backend.
 #[inline(never)]
-pub fn remember(tables: &impl Tables, veth: &Veth, work: &mut Work, choice: Choice) -> Step {
-    remembered(tables, veth, work, choice).into()
+fn remember(tables: &impl Tables, veth: &Veth, work: &mut Work, choice: Choice) -> Step {
+    let step = remembered(tables, veth, work, choice).into();
+    if step == Step::FOUND {
+        if work.this.frontend != 0 {
+            tables.count_opened(work.this.frontend, work.this.backend);
+        }
+        tell(tables, work);
+    }
+    step
 }
 
 #[inline(always)]
@@ -175,7 +203,7 @@ fn is_of(entry: &Connection, flow: &FlowKey) -> bool {
 
 /// Tells userspace of the new Connection.
 #[inline(always)]
-pub fn tell(tables: &impl Tables, work: &mut Work) {
+fn tell(tables: &impl Tables, work: &mut Work) {
     work.event = Event {
         at: work.now,
         flow: work.packet.flow,

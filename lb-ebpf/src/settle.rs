@@ -4,7 +4,7 @@ use lb_common::{Connection, ConnectionFlags as Flags, Reason, Veth};
 
 use crate::headers::{TCP_ACK, TCP_RST, TCP_SYN};
 use crate::packet::{Fragment, Kind, Packet};
-use crate::remember::set_reply;
+use crate::remember::{Choice, set_reply};
 use crate::tables::{Amend, Insert, Store, Tables, Work};
 use crate::track;
 
@@ -15,13 +15,30 @@ pub struct Step(u64);
 
 impl Step {
     /// `work.this` says where the packet goes.
-    pub const FOUND: Self = Self(1 << 32);
+    pub const FOUND: Self = Self(1 << 40);
     /// It belongs to no Connection.
-    pub const ABSENT: Self = Self(1 << 33);
+    pub const ABSENT: Self = Self(1 << 41);
     /// A Connection must be opened for it at `work.frontend`.
-    pub const OPEN: Self = Self(1 << 34);
+    pub const OPEN: Self = Self(1 << 42);
     /// A Connection must be opened for it to the outside, or to another Network: `work.beyond`.
-    pub const LEAVE: Self = Self(1 << 35);
+    pub const LEAVE: Self = Self(1 << 43);
+    const REMEMBER: u64 = 1 << 44;
+
+    /// `work.this` is a new Connection's forward entry, but for its source port.
+    #[inline(always)]
+    pub const fn remember(choice: Choice) -> Self {
+        Self(Self::REMEMBER | choice.bits())
+    }
+
+    /// Which source ports the new Connection may have, if there is one to remember.
+    #[inline(always)]
+    pub const fn choice(self) -> Option<Choice> {
+        if self.0 & Self::REMEMBER != 0 {
+            Some(Choice::from_bits(self.0 & !Self::REMEMBER))
+        } else {
+            None
+        }
+    }
 
     /// Why the packet goes nowhere, if so.
     #[inline(always)]

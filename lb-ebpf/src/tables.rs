@@ -139,12 +139,14 @@ pub struct Work {
     pub frontend: Frontend,
     /// The beginning of a packet that an ICMP error quotes.
     pub quoted: [u32; 12],
+    /// The sum of what goes into the ICMP error's checksum, folded.
+    pub sum: u32,
     /// Where the packet leaves the host.
     pub way: Way,
     /// The zone that a packet leaves for: 0 or another Network's.
     pub beyond: Zone,
     /// Always zero.
-    pub _pad: [u16; 3],
+    pub _pad: u16,
     /// Nanoseconds since boot.
     pub now: u64,
 }

@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::headers::{TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, Packet};
+use crate::remember::conclude;
 use crate::settle::{Step, is_usable, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::{fragment, icmp_error, open, published, send};
@@ -100,5 +101,5 @@ fn enter(tables: &impl Tables, work: &mut Work) -> Step {
             step = open::open(tables, &STRANGER, work);
         }
     }
-    step
+    conclude(tables, &STRANGER, work, step)
 }

@@ -182,7 +182,9 @@ impl<'h> Veer<'h> {
         let id = self.id(station);
         self.wanted.endpoints.remove(&id);
         self.wanted.veths.remove(&station.host_ifindex);
-        self.wanted.attached.remove(&(Role::Endpoint, station.host_ifindex));
+        self.wanted
+            .attached
+            .remove(&(Role::Endpoint, station.host_ifindex));
         self.leave_groups(station);
         self.apply();
     }
@@ -245,7 +247,9 @@ impl<'h> Veer<'h> {
         };
         self.wanted.endpoints.insert(id, endpoint);
         self.wanted.veths.insert(station.host_ifindex, veth);
-        self.wanted.attached.insert((Role::Endpoint, station.host_ifindex));
+        self.wanted
+            .attached
+            .insert((Role::Endpoint, station.host_ifindex));
     }
 
     /// Publishes every Group's table, and carries out what is missing.
