@@ -115,6 +115,7 @@ pub fn run(frame: &[u8], names: &Memory, now: u64) -> Vec<u8> {
         bytes: frame.to_vec(),
         ifindex: 1,
         now,
+        ..Buffer::default()
     };
     match answer(&mut buffer, names, &mut Work::zeroed()) {
         Became::Reply | Became::Untouched => buffer.bytes,
