@@ -6,10 +6,8 @@
 )]
 
 mod dns;
-mod ports;
 mod provider;
 mod restart;
 mod site;
 mod stage;
-mod street;
 mod walk;

@@ -72,12 +72,21 @@ impl<'h> Veer<'h> {
 
     /// The same, attached to veths by `hook`; `None`: by the best that the kernel has.
     pub fn with_hook(host: &'h Host, hook: Option<Hook>) -> Self {
+        Self::with(host, hook, sizes())
+    }
+
+    /// The same, with maps of these sizes.
+    pub fn with_sizes(host: &'h Host, sizes: Maps) -> Self {
+        Self::with(host, None, sizes)
+    }
+
+    fn with(host: &'h Host, hook: Option<Hook>, sizes: Maps) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             instance: Instance::of(host.namespace.cookie().unwrap()),
             bpffs: PathBuf::from("/sys/fs/bpf"),
             folder: folder.path().to_path_buf(),
-            sizes: sizes(),
+            sizes,
             // No cgroup: nothing here asks for names, and the real root belongs to everybody.
             cgroup: Some(folder.path().to_path_buf()),
             hook,

@@ -81,17 +81,38 @@ pub(crate) fn tool(places: &Places, name: &str, version: &str) -> Result<PathBuf
 ///
 /// Unpacked and not installed, because installing it would start an Engine on this machine.
 pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
-    let place = places.cache.join("docker");
-    let _lock = lock(&places.cache, "docker")?;
-    if !place.is_dir() {
-        let shown = place.display();
-        process::say(&format!(
-            "unpacking docker.io into {shown}; no Engine is installed or started"
-        ));
-        let apt = Apt::of_host()?;
+    unpacked(places, "docker", |apt| {
         let mut packages = vec!["docker.io"];
         // From Debian 13 on the client is a package of its own.
         packages.extend(apt.offers("docker-cli").then_some("docker-cli"));
+        packages
+    })
+}
+
+/// The folder of the unpacked programs that veer is compared with, downloaded where it is missing.
+pub(crate) fn peers(places: &Places) -> Result<PathBuf> {
+    unpacked(places, "peers", |_| {
+        vec!["haproxy", "nginx", "libnginx-mod-stream"]
+    })
+}
+
+/// The folder `name` of the cache with these packages and what they need, unpacked: nothing is
+/// installed, and no service is started.
+fn unpacked(
+    places: &Places,
+    name: &str,
+    packages: impl FnOnce(&Apt) -> Vec<&'static str>,
+) -> Result<PathBuf> {
+    let place = places.cache.join(name);
+    let _lock = lock(&places.cache, name)?;
+    if !place.is_dir() {
+        let apt = Apt::of_host()?;
+        let packages = packages(&apt);
+        process::say(&format!(
+            "unpacking {} into {}; nothing is installed or started",
+            packages.join(", "),
+            place.display()
+        ));
         let debs = apt.download(&packages)?;
         atomically(&place, |folder| {
             debs.iter()
@@ -99,6 +120,34 @@ pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
         })?;
     }
     Ok(place)
+}
+
+/// The environment in which the programs that are unpacked below `root` are found and find their
+/// libraries.
+pub(crate) fn variables(root: &Path) -> Result<Vec<(String, String)>> {
+    let triple = format!("{}-linux-gnu", env::consts::ARCH);
+    let libraries = [format!("usr/lib/{triple}"), format!("lib/{triple}")];
+    Ok(vec![
+        (
+            "PATH".into(),
+            extended("PATH", root, &["usr/bin", "usr/sbin"])?,
+        ),
+        (
+            "LD_LIBRARY_PATH".into(),
+            extended("LD_LIBRARY_PATH", root, &libraries)?,
+        ),
+    ])
+}
+
+/// The folders in the variable `name`, followed by `more` of them below `root`.
+fn extended(name: &str, root: &Path, more: &[impl AsRef<Path>]) -> Result<String> {
+    let before = env::var_os(name).unwrap_or_default();
+    let folders = env::split_paths(&before).filter(|folder| !folder.as_os_str().is_empty());
+    let all = env::join_paths(folders.chain(more.iter().map(|folder| root.join(folder))))
+        .with_context(|| format!("extend {name}"))?;
+    all.into_string()
+        .ok()
+        .with_context(|| format!("{name} is not UTF-8"))
 }
 
 /// Waits for the exclusive use of `name` in the cache; released on drop.

@@ -1,6 +1,7 @@
 //! veer's tasks: `cargo xtask <task>`. One module per task; set-up happens by itself.
 
 mod apt;
+mod bench;
 mod check;
 mod ebpf;
 mod imports;
@@ -34,6 +35,7 @@ enum Task {
     Check(check::Check),
     Ebpf(ebpf::Ebpf),
     Vm(vm::Vm),
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Check(check) => check.run(),
         Task::Ebpf(ebpf) => ebpf.run(),
+        Task::Bench(bench) => bench.run(),
         // Its exit status is the command's.
         Task::Vm(vm) => return vm.run(),
     };

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every test, after installing what they need.
 
-use std::{env, path::Path, process::Command};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
@@ -109,30 +109,7 @@ fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
     if !Apt::is_here() {
         bail!("the tests start an Engine of their own; install Docker's dockerd and docker first");
     }
-    let docker = install::docker(places)?;
-    let triple = format!("{}-linux-gnu", env::consts::ARCH);
-    let libraries = [format!("usr/lib/{triple}"), format!("lib/{triple}")];
-    Ok(vec![
-        (
-            "PATH".into(),
-            extended("PATH", &docker, &["usr/bin", "usr/sbin"])?,
-        ),
-        (
-            "LD_LIBRARY_PATH".into(),
-            extended("LD_LIBRARY_PATH", &docker, &libraries)?,
-        ),
-    ])
-}
-
-/// The folders in the variable `name`, followed by `more` of them below `root`.
-fn extended(name: &str, root: &Path, more: &[impl AsRef<Path>]) -> Result<String> {
-    let before = env::var_os(name).unwrap_or_default();
-    let folders = env::split_paths(&before).filter(|folder| !folder.as_os_str().is_empty());
-    let all = env::join_paths(folders.chain(more.iter().map(|folder| root.join(folder))))
-        .with_context(|| format!("extend {name}"))?;
-    all.into_string()
-        .ok()
-        .with_context(|| format!("{name} is not UTF-8"))
+    install::variables(&install::docker(places)?)
 }
 
 #[cfg(test)]

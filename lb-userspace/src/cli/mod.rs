@@ -9,7 +9,6 @@ mod explain;
 mod frontends;
 mod groups;
 mod lab;
-mod migrate;
 mod names;
 mod networks;
 mod run;
@@ -59,7 +58,6 @@ enum Verb {
     Frontends(frontends::Frontends),
     Groups(groups::Groups),
     Lab(lab::Lab),
-    Migrate(migrate::Migrate),
     Names(names::Names),
     Networks(networks::Networks),
     Run(run::Run),
@@ -77,7 +75,6 @@ impl Cli {
                 return Ok(if usable { Exit::Ok } else { Exit::Failure });
             }
             Verb::Lab(verb) => return verb.run(out).await,
-            Verb::Migrate(verb) => verb.run(out)?,
             Verb::Config(verb) => verb.run(socket, out).await?,
             Verb::Connections(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Endpoints(verb) => verb.run(&client(socket)?, out).await?,

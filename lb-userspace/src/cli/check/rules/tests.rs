@@ -106,7 +106,6 @@ fn settings_of_docker_that_matter_are_told() {
     if let Engine::Answering(settings) = &mut facts.engine {
         settings.swarm = true;
         settings.iptables = Some(false);
-        settings.userland_proxy = Some(true);
     }
     facts.bridge_netfilter = Some(true);
     facts.strangers.push(Stranger {
@@ -121,7 +120,7 @@ fn settings_of_docker_that_matter_are_told() {
 
     assert_eq!(
         warnings,
-        ["swarm", "userland-proxy", "br_netfilter", "other programs"]
+        ["swarm", "iptables", "br_netfilter", "other programs"]
     );
 }
 

@@ -1,0 +1,120 @@
+//! The load tool: a server and a client of the plainest kind, so that what is between them shows.
+
+mod ask;
+mod histogram;
+mod serve;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::cpu;
+
+/// What client and server do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// One connection; a request of 64 bytes, an answer of 64 bytes, and again.
+    Rr,
+    /// Connect, one request, one answer, close, and again.
+    Crr,
+    /// One connection, as many bytes as go through.
+    Stream,
+    /// Datagrams of 64 bytes one way, 64 of them for each acknowledgment.
+    Udp,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 4] = [Self::Rr, Self::Crr, Self::Stream, Self::Udp];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rr => "request/response",
+            Self::Crr => "connect-request-close",
+            Self::Stream => "stream",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// Bytes of a request, an answer and a datagram.
+const MESSAGE: usize = 64;
+/// Datagrams for each acknowledgment.
+const WINDOW: usize = 64;
+
+/// Serve or ask, as one process of a measurement.
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The CPU to stay on
+    #[arg(long)]
+    cpu: Option<usize>,
+    #[command(subcommand)]
+    side: Side,
+}
+
+#[derive(Debug, Subcommand)]
+enum Side {
+    /// Answer until killed; says `ready` when it listens
+    Serve {
+        #[arg(long)]
+        mode: Mode,
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Ask for a while, and print what was done as JSON
+    Ask(Asking),
+}
+
+/// What a client is told.
+#[derive(Debug, Args)]
+struct Asking {
+    #[arg(long)]
+    mode: Mode,
+    #[arg(long)]
+    to: SocketAddr,
+    /// How long, in milliseconds
+    #[arg(long, value_parser = milliseconds)]
+    time: Duration,
+    /// How long to ask before counting, in milliseconds
+    #[arg(long, value_parser = milliseconds)]
+    warm_up: Duration,
+    /// Processes that share the work, whose CPU time is counted besides the client's own
+    #[arg(long, value_delimiter = ',')]
+    with: Vec<u32>,
+}
+
+/// What a client did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Requests, bytes or datagrams.
+    pub(crate) work: u64,
+    /// CPU time of all processes that shared the work, and of their core's soft interrupts.
+    pub(crate) cpu_ns: u64,
+    pub(crate) wall_ns: u64,
+    /// Of single requests; 0 where there are none.
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+}
+
+impl Load {
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(cpu) = self.cpu {
+            cpu::stay_on(cpu)?;
+        }
+        match self.side {
+            Side::Serve { mode, listen } => serve::serve(mode, listen),
+            Side::Ask(asking) => {
+                let done = ask::ask(&asking, self.cpu)?;
+                println!("{}", serde_json::to_string(&done)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}

@@ -1,0 +1,100 @@
+//! Variants in turn, in a new order each round, so that no one of them always has the quiet moment.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rand::seq::SliceRandom as _;
+
+use crate::load::{Done, Mode};
+use crate::measure::{Effort, Path, measure};
+use crate::progress::Progress;
+use crate::report::Series;
+
+/// Measures every path in its modes.
+pub(crate) fn rounds(paths: &[Path<'_>], effort: Effort) -> Result<Vec<Series>> {
+    let paths_of = paths.iter().enumerate();
+    let every =
+        paths_of.flat_map(|(number, path)| path.modes.iter().map(move |mode| (*mode, number)));
+    let mut order: Vec<_> = every.collect();
+    let mut found: BTreeMap<_, Vec<Done>> = BTreeMap::new();
+    let mut progress = Progress::new(order.len() * effort.rounds);
+    for _ in 0..effort.rounds {
+        order.shuffle(&mut rand::rng());
+        for (mode, path) in &order {
+            progress.step(&format!("{} over {}", mode.name(), paths[*path].name));
+            let done = measure(&paths[*path], *mode, effort)?;
+            found.entry((*mode, *path)).or_default().push(done);
+        }
+    }
+    let series = found.iter().flat_map(|((mode, path), done)| {
+        let variant = paths[*path].name;
+        figures().map(|figure| figure.series(variant, *mode, done))
+    });
+    let mut series: Vec<_> = series.flatten().collect();
+    series.sort_by_key(|series| order_of(&series.measure));
+    Ok(series)
+}
+
+/// One number of what a client did.
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    of: fn(&Done) -> f64,
+    applies: fn(Mode) -> bool,
+}
+
+impl Figure {
+    fn series(&self, variant: &str, mode: Mode, done: &[Done]) -> Option<Series> {
+        (self.applies)(mode).then(|| Series {
+            variant: variant.to_owned(),
+            measure: format!("{} {}", mode.name(), self.name),
+            unit: match self.unit {
+                "" => per_second(mode).to_owned(),
+                unit => unit.to_owned(),
+            },
+            values: done.iter().map(self.of).collect(),
+        })
+    }
+}
+
+fn figures() -> [Figure; 3] {
+    let has_latency = |mode| matches!(mode, Mode::Rr | Mode::Crr);
+    [
+        Figure {
+            name: "per CPU-second",
+            unit: "",
+            of: |done| done.work as f64 * 1e9 / done.cpu_ns as f64,
+            applies: |_| true,
+        },
+        Figure {
+            name: "p50",
+            unit: "µs",
+            of: |done| done.p50_ns as f64 / 1e3,
+            applies: has_latency,
+        },
+        Figure {
+            name: "p99",
+            unit: "µs",
+            of: |done| done.p99_ns as f64 / 1e3,
+            applies: has_latency,
+        },
+    ]
+}
+
+fn per_second(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Rr | Mode::Crr => "requests/s",
+        Mode::Stream => "bytes/s",
+        Mode::Udp => "datagrams/s",
+    }
+}
+
+/// Measures together, capacity before latency.
+fn order_of(measure: &str) -> (usize, usize) {
+    let mode = Mode::ALL
+        .iter()
+        .position(|mode| measure.starts_with(mode.name()));
+    let figure = ["per CPU-second", "p50", "p99"];
+    let figure = figure.iter().position(|name| measure.ends_with(name));
+    (mode.unwrap_or(usize::MAX), figure.unwrap_or(usize::MAX))
+}
