@@ -4,8 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_ktime_get_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect,
-    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace,
+    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
     bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
@@ -45,6 +45,26 @@ impl Skb {
     #[inline(always)]
     pub fn context(&self) -> &TcContext {
         &self.context
+    }
+
+    /// The same for bytes that may lie outside the packet's first piece.
+    #[inline(always)]
+    fn load_slowly<T: Pod>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes exactly `size_of::<T>()` bytes to `value`, or fails.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.context.skb.skb.cast(),
+                offset,
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            )
+        };
+        if result != 0 {
+            return None;
+        }
+        // SAFETY: the helper succeeded, and every bit pattern is a `T`.
+        Some(unsafe { value.assume_init() })
     }
 
     /// Hands the packet to the peer of the host-side veth `ifindex`, in its namespace.
@@ -130,7 +150,7 @@ impl Frame for Skb {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper has no arguments.
-        unsafe { bpf_ktime_get_ns() }
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]
@@ -140,21 +160,19 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn load<T: Pod>(&self, offset: u32) -> Option<T> {
-        let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: the helper writes exactly `size_of::<T>()` bytes to `value`, or fails.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                self.context.skb.skb.cast(),
-                offset,
-                value.as_mut_ptr().cast(),
-                size_of::<T>() as u32,
-            )
-        };
-        if result != 0 {
-            return None;
+        let skb = self.context.skb.skb;
+        // SAFETY: the kernel hands the program a valid context.
+        let start = unsafe { (*skb).data } as usize;
+        // SAFETY: as above.
+        let end = unsafe { (*skb).data_end } as usize;
+        // The verifier wants to see a bound, and headers end before this one.
+        let place = start + core::hint::black_box(offset as usize & 0x7ff);
+        if place + size_of::<T>() <= end {
+            // SAFETY: the bytes lie between the packet's start and its end, and every bit pattern is a
+            // `T`; the read needs no alignment.
+            return Some(unsafe { core::ptr::read_unaligned(place as *const T) });
         }
-        // SAFETY: the helper succeeded, and every bit pattern is a `T`.
-        Some(unsafe { value.assume_init() })
+        self.load_slowly(offset)
     }
 
     #[inline(always)]
