@@ -42,6 +42,7 @@ pub mod resolver;
 mod select;
 mod send;
 mod settle;
+pub mod sockets;
 mod spoof;
 mod tables;
 mod track;

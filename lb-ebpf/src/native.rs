@@ -8,8 +8,8 @@ use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
     Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
-    Limit, Link, Mac, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet,
-    SubnetKey, Veth, Zone,
+    Limit, Link, Mac, Network, OpenPort, Reason, Settings, Slot, SocketKey, SocketReverse, Source,
+    SourceKey, Subnet, SubnetKey, Veth, Zone,
 };
 
 use crate::checksum::Delta;
@@ -153,6 +153,7 @@ pub struct Memory {
     pub subnets: HashMap<SubnetKey, Subnet>,
     pub open_ports: HashSet<OpenPort>,
     pub links: HashSet<Link>,
+    pub sockets: RefCell<HashMap<SocketKey, SocketReverse>>,
     pub connections: RefCell<HashMap<FlowKey, Connection>>,
     pub half_open: RefCell<HashMap<FlowKey, Connection>>,
     /// Most entries in `connections`; `None`: no limit.
@@ -262,6 +263,14 @@ impl Tables for Memory {
 
     fn is_linked(&self, link: &Link) -> bool {
         self.links.contains(link)
+    }
+
+    fn socket(&self, key: &SocketKey) -> Option<SocketReverse> {
+        get(&self.sockets, key)
+    }
+
+    fn set_socket(&self, key: &SocketKey, value: &SocketReverse) {
+        self.sockets.borrow_mut().insert(*key, *value);
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {

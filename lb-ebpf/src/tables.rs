@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use lb_common::{
     Addr, Affinity, AffinityKey, Connection, Endpoint, EndpointId, Event, FlowKey, FragmentKey,
     FragmentPorts, Frontend, FrontendKey, Interface, Limit, Link, Network, OpenPort, Reason,
-    Settings, Slot, Source, SourceKey, Veth, Zone,
+    Settings, Slot, SocketKey, SocketReverse, Source, SourceKey, Veth, Zone,
 };
 
 use crate::packet::Packet;
@@ -82,6 +82,9 @@ pub trait Tables {
     fn subnet(&self, address: &Addr) -> Option<Zone>;
     fn is_open(&self, port: &OpenPort) -> bool;
     fn is_linked(&self, link: &Link) -> bool;
+    /// What a socket asked for before it was led to its peer.
+    fn socket(&self, key: &SocketKey) -> Option<SocketReverse>;
+    fn set_socket(&self, key: &SocketKey, value: &SocketReverse);
 
     /// Looks a Connection entry up and copies it to `into`.
     fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool;

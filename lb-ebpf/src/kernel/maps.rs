@@ -234,6 +234,18 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn socket(&self, key: &SocketKey) -> Option<SocketReverse> {
+        // SAFETY: copied at once.
+        unsafe { SOCKET_REVERSE.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn set_socket(&self, key: &SocketKey, value: &SocketReverse) {
+        // Without room the process sees the container's address, and works nevertheless.
+        let _ = SOCKET_REVERSE.insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
     fn slot(&self, index: u32) -> Option<Slot> {
         SLOTS.get(index).copied()
     }

@@ -1,5 +1,6 @@
 //! The hooks on sockets, attached to the root of the cgroup2 tree: containers' queries to
-//! 127.0.0.11:53 go to the daemon's port in the same namespace, and come back from 53.
+//! 127.0.0.11:53 go to the daemon's port in the same namespace, and come back from 53; host processes
+//! that ask for a published port are led to its Backend.
 //!
 //! | hook | sees |
 //! |---|---|
@@ -17,110 +18,206 @@ use aya_ebpf::bindings::{
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as bpf_sock_tuple_v4,
 };
 use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_set_retval,
+    bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use lb_common::{Addr, Port, Resolver};
-use lb_ebpf::resolver::{Asker, Transport, lead, restore};
+use lb_ebpf::resolver::{self, Asker, Transport};
+use lb_ebpf::sockets::{self, Caller, Led, Peer};
 
 use crate::maps::Maps;
 
-/// The system call goes on; these programs refuse none.
+/// The system call goes on.
 const PROCEED: i32 = 1;
+/// It fails.
+const REFUSE: i32 = 0;
+/// Its error then.
+const ECONNREFUSED: i32 = 111;
 
 /// The namespace of the socket, as helpers call it (`BPF_F_CURRENT_NETNS`).
 const CURRENT_NAMESPACE: u64 = u64::MAX;
 
 #[cgroup_sock_addr(connect4)]
 pub fn socket_connect4(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).lead(Socket::v4)
+    V4(Socket(context.sock_addr)).lead()
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn socket_connect6(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).lead(Socket::v6)
+    V6(Socket(context.sock_addr)).lead()
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn socket_sendmsg4(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).lead(Socket::v4)
+    V4(Socket(context.sock_addr)).lead()
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn socket_sendmsg6(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).lead(Socket::v6)
+    V6(Socket(context.sock_addr)).lead()
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub fn socket_recvmsg4(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).restore(Socket::v4)
+    V4(Socket(context.sock_addr)).restore()
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub fn socket_recvmsg6(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).restore(Socket::v6)
+    V6(Socket(context.sock_addr)).restore()
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub fn socket_getpeername4(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).restore(Socket::v4)
+    V4(Socket(context.sock_addr)).restore()
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub fn socket_getpeername6(context: SockAddrContext) -> i32 {
-    Socket(context.sock_addr).restore(Socket::v6)
+    V6(Socket(context.sock_addr)).restore()
 }
 
 /// The socket that a hook runs for, with the address that the system call is about.
 #[derive(Clone, Copy)]
 struct Socket(*mut bpf_sock_addr);
 
+/// A socket whose system call is about an IPv4 address.
+struct V4(Socket);
+
+/// A socket whose system call is about an IPv6 address, which may be an IPv4 one mapped.
+struct V6(Socket);
+
+/// What the two kinds of hooks differ in.
+trait Family {
+    fn socket(&self) -> Socket;
+    fn address(&self) -> Addr;
+    /// Replaces the address; whether this family has such an address.
+    fn set_address(&self, address: &Addr) -> bool;
+
+    /// Leads a query to the daemon, or a host process to a Backend.
+    #[inline(always)]
+    fn lead(&self) -> i32 {
+        let socket = self.socket();
+        let asked = Peer {
+            address: self.address(),
+            port: socket.port(),
+        };
+        if let Some(port) = resolver::lead(&asked.address, asked.port, socket.transport(), &socket)
+        {
+            socket.set_port(port);
+            return PROCEED;
+        }
+        match sockets::lead(&Maps, &socket, asked, socket.protocol()) {
+            Led::Alone => PROCEED,
+            Led::To(peer) if self.set_address(&peer.address) => {
+                socket.set_port(peer.port);
+                PROCEED
+            }
+            Led::To(_) | Led::Refused => refuse(),
+        }
+    }
+
+    /// Shows who the process asked for, in place of who answered.
+    #[inline(always)]
+    fn restore(&self) -> i32 {
+        let socket = self.socket();
+        let peer = Peer {
+            address: self.address(),
+            port: socket.port(),
+        };
+        if let Some(port) = resolver::restore(&peer.address, peer.port, socket.transport(), &socket)
+        {
+            socket.set_port(port);
+        } else if let Some(original) = sockets::restore(&Maps, &socket, peer)
+            && self.set_address(&original.address)
+        {
+            socket.set_port(original.port);
+        }
+        PROCEED
+    }
+}
+
+impl Family for V4 {
+    #[inline(always)]
+    fn socket(&self) -> Socket {
+        self.0
+    }
+
+    #[inline(always)]
+    fn address(&self) -> Addr {
+        // SAFETY: the context outlives the program; the verifier checks that the field may be read.
+        Addr::from_v4_word(unsafe { (*self.0.0).user_ip4 })
+    }
+
+    #[inline(always)]
+    fn set_address(&self, address: &Addr) -> bool {
+        if address.is_v4() {
+            // SAFETY: as in `address`, for writing.
+            unsafe { (*self.0.0).user_ip4 = address.v4_word() };
+        }
+        address.is_v4()
+    }
+}
+
+impl Family for V6 {
+    #[inline(always)]
+    fn socket(&self) -> Socket {
+        self.0
+    }
+
+    #[inline(always)]
+    fn address(&self) -> Addr {
+        // SAFETY: as for IPv4.
+        Addr::from_words(unsafe { (*self.0.0).user_ip6 })
+    }
+
+    #[inline(always)]
+    fn set_address(&self, address: &Addr) -> bool {
+        let [a, b, c, d] = address.words();
+        // SAFETY: as for IPv4, for writing. Word by word: the context takes no wider ones.
+        unsafe {
+            let words = (&raw mut (*self.0.0).user_ip6).cast::<u32>();
+            words.write_volatile(a);
+            words.add(1).write_volatile(b);
+            words.add(2).write_volatile(c);
+            words.add(3).write_volatile(d);
+        }
+        true
+    }
+}
+
+/// Has the system call fail as if nobody listened.
+#[inline(always)]
+fn refuse() -> i32 {
+    // SAFETY: the argument is a value.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REFUSE
+}
+
 impl Socket {
     #[inline(always)]
-    fn lead(self, address: impl Fn(&Self) -> Addr) -> i32 {
-        if let Some(port) = lead(&address(&self), self.port(), self.transport(), &self) {
-            self.set_port(port);
-        }
-        PROCEED
-    }
-
-    #[inline(always)]
-    fn restore(self, address: impl Fn(&Self) -> Addr) -> i32 {
-        if let Some(port) = restore(&address(&self), self.port(), self.transport(), &self) {
-            self.set_port(port);
-        }
-        PROCEED
-    }
-
-    #[inline(always)]
-    fn v4(&self) -> Addr {
-        // SAFETY: the context outlives the program; the verifier checks that the field may be read.
-        Addr::from_v4_word(unsafe { (*self.0).user_ip4 })
-    }
-
-    #[inline(always)]
-    fn v6(&self) -> Addr {
-        // SAFETY: as in `v4`.
-        Addr::from_words(unsafe { (*self.0).user_ip6 })
-    }
-
-    #[inline(always)]
     fn port(&self) -> Port {
-        // SAFETY: as in `v4`. The lower half has the wire's two bytes.
+        // SAFETY: as in `protocol`. The lower half has the wire's two bytes.
         Port::from_wire(unsafe { (*self.0).user_port } as u16)
     }
 
     #[inline(always)]
     fn set_port(&self, port: Port) {
-        // SAFETY: as in `v4`, for writing.
+        // SAFETY: as in `protocol`, for writing.
         unsafe { (*self.0).user_port = u32::from(port.wire()) };
     }
 
     #[inline(always)]
+    fn protocol(&self) -> u8 {
+        // SAFETY: the context outlives the program; the verifier checks that the field may be read.
+        unsafe { (*self.0).protocol as u8 }
+    }
+
+    #[inline(always)]
     fn transport(&self) -> Option<Transport> {
-        // SAFETY: as in `v4`.
-        Transport::from_protocol(unsafe { (*self.0).protocol })
+        Transport::from_protocol(u32::from(self.protocol()))
     }
 
     /// The socket, listening or not connected, that a datagram or a SYN to 127.0.0.11 and `port`
@@ -181,5 +278,19 @@ impl Asker for Socket {
         // SAFETY: released once, not used after.
         unsafe { bpf_sk_release(socket.cast()) };
         is_ours
+    }
+}
+
+impl Caller for Socket {
+    #[inline(always)]
+    fn namespace(&self) -> u64 {
+        // SAFETY: the helper takes the context of this program type.
+        unsafe { bpf_get_netns_cookie(self.0.cast()) }
+    }
+
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        // SAFETY: the helper takes the context of this program type.
+        unsafe { bpf_get_socket_cookie(self.0.cast()) }
     }
 }
