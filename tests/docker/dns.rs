@@ -156,12 +156,11 @@ impl NameServer {
         let tick = Duration::from_millis(50);
         socket.set_read_timeout(Some(tick)).unwrap();
         let (asked, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let server = Self {
+        Self {
             asked: Arc::clone(&asked),
             is_over: Arc::clone(&is_over),
             thread: Some(thread::spawn(move || serve(&socket, &asked, &is_over))),
-        };
-        server
+        }
     }
 
     /// How often a name was asked for.
@@ -394,6 +393,41 @@ fn an_alias_is_one_address_that_is_balanced_and_all_of_them_in_dnsrr_mode() {
             .answers
             .len(),
         2
+    );
+}
+
+#[test]
+fn a_link_is_a_name_of_the_linking_container_alone_as_under_docker() {
+    let stage = Stage::new(18);
+    let site = &stage.site;
+    let linker = site.host.name("linker");
+    let options = format!("--link {}:Store --dns 172.27.18.53", stage.web);
+    site.run(&stage.front, &linker, &options);
+    let inside = site.host.engine.namespace_of(&linker);
+    let docker = dockers(&inside);
+    let both = |name: &str| {
+        (
+            ask(&inside, ASKED, name, A).at_any_time(),
+            ask(&inside, docker, name, A).at_any_time(),
+        )
+    };
+
+    eventually("veer has taken over", || {
+        both(&stage.web).0 == stage.veer(&stage.web, A)
+    });
+    for (name, count) in [
+        ("Store".to_string(), 1),
+        (format!("Store.{}", stage.front), 1),
+        ("store".to_string(), 0),
+    ] {
+        let (veer, docker) = both(&name);
+        assert_eq!(veer, docker, "{name}");
+        assert_eq!(veer.answers.len(), count, "{name}");
+    }
+    assert_eq!(
+        stage.agree("Store", A).answers.len(),
+        0,
+        "nobody else has it"
     );
 }
 

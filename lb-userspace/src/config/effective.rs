@@ -155,6 +155,11 @@ impl Page<'_> {
             |c| c.dns.tasks.to_string(),
         );
         self.key(
+            "srv",
+            "Whether SRV of _port._protocol.name gives a port that its containers expose.",
+            |c| c.dns.srv.to_string(),
+        );
+        self.key(
             "leak",
             "Whether questions about containers' names that are not about addresses are asked \
              outside, as Docker does.",

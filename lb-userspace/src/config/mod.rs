@@ -154,6 +154,8 @@ pub struct Dns {
     pub ttl: u32,
     /// Whether `tasks.<alias>` gives the addresses of all Members.
     pub tasks: bool,
+    /// Whether `_port._protocol.name` gives a known port of a name.
+    pub srv: bool,
     /// Whether other types than addresses are asked outside for names of ours, as Docker does.
     pub leak: bool,
     /// Whether unknown names without a dot are asked outside.
@@ -200,6 +202,7 @@ impl Default for Dns {
             kernel: true,
             ttl: 5,
             tasks: true,
+            srv: true,
             leak: false,
             single_labels: true,
             upstreams: Vec::new(),

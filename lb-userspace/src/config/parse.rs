@@ -183,6 +183,7 @@ impl Config {
             ("takeover", &mut dns.takeover),
             ("kernel", &mut dns.kernel),
             ("tasks", &mut dns.tasks),
+            ("srv", &mut dns.srv),
             ("leak", &mut dns.leak),
             ("single_labels", &mut dns.single_labels),
             ("random_case", &mut dns.random_case),

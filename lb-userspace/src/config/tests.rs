@@ -53,6 +53,7 @@ takeover = false
 kernel = false
 ttl = "0s"
 tasks = false
+srv = false
 leak = true
 single_labels = false
 order = "fastest"

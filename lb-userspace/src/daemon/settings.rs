@@ -82,6 +82,7 @@ pub(super) fn keep_running(old: &Config, new: Config) -> Config {
     let dns = Dns {
         ttl: new.dns.ttl,
         tasks: new.dns.tasks,
+        srv: new.dns.srv,
         leak: new.dns.leak,
         single_labels: new.dns.single_labels,
         ..old.dns.clone()
@@ -112,6 +113,7 @@ pub(super) fn rules(dns: &Dns) -> Rules {
     Rules {
         ttl: dns.ttl,
         tasks: dns.tasks,
+        srv: dns.srv,
         leak: dns.leak,
         single_labels: dns.single_labels,
     }

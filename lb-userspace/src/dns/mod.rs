@@ -23,6 +23,7 @@ mod reply;
 mod resolv_conf;
 mod rules;
 mod server;
+mod service;
 mod stream;
 mod takeover;
 mod upstream;

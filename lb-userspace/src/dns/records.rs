@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::rules::Rules;
 use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState,
-    Network, NetworkId, Observed,
+    Network, NetworkId, Observed, PortRange,
 };
 
 /// All answers at one moment.
@@ -38,6 +38,8 @@ pub struct Records {
 pub struct Known {
     pub v4: Vec<Ipv4Addr>,
     pub v6: Vec<Ipv6Addr>,
+    /// Ports that those who bear it are known to have, for SRV.
+    pub ports: Vec<PortRange>,
 }
 
 /// Who is asked about names that no table has.
@@ -60,9 +62,18 @@ pub struct View<'a> {
 
 #[derive(Debug)]
 struct Asker {
-    /// Indexes into `tables`, in the order in which they are asked.
-    tables: Vec<usize>,
+    /// In the order in which they are asked.
+    tables: Vec<Asked>,
     upstreams: Upstreams,
+}
+
+/// A table of an asker, and the names in it that are its own.
+#[derive(Debug)]
+struct Asked {
+    /// Index into `Records::tables`.
+    table: usize,
+    /// Names that this asker alone has for others (`--link`), as written, and theirs in lower case.
+    linked: HashMap<String, String>,
 }
 
 /// One Network's names.
@@ -141,19 +152,37 @@ impl<'a> View<'a> {
     /// The addresses of `name`, given without a trailing dot; `None` if no Network of the asker
     /// knows it.
     ///
-    /// For `a.b.c` these are tried in turn: `a.b.c` on every Network of the asker, `a.b` on its
+    /// Each time the names that the asker alone has for others (`--link`) come first; in them case
+    /// counts. For `a.b.c` these are tried in turn: `a.b.c` on every Network of the asker, `a.b` on its
     /// Network `c`, `a` on its Network `b.c`. Names of containers and Networks may contain dots.
     pub fn addresses(&self, name: &str) -> Option<&'a Known> {
-        let lower = name.to_ascii_lowercase();
-        if let Some(known) = self.tables().find_map(|table| table.names.get(&lower)) {
+        if let Some(known) = self.look(name, None) {
             return Some(known);
         }
-        name.rmatch_indices('.').find_map(|(dot, _)| {
-            let network = &name[dot + 1..];
-            self.tables()
-                .filter(|table| table.network == network)
-                .find_map(|table| table.names.get(&lower[..dot]))
-        })
+        let dots = name.rmatch_indices('.');
+        dots.map(|(dot, _)| self.look(&name[..dot], Some(&name[dot + 1..])))
+            .find_map(|known| known)
+    }
+
+    /// The same of one name on one Network, or on all of the asker's: first the names that it alone
+    /// has for others.
+    fn look(&self, name: &str, network: Option<&str>) -> Option<&'a Known> {
+        let lower = name.to_ascii_lowercase();
+        let asked = || {
+            let asked = self.asked();
+            asked.filter(move |(_, table)| network.is_none_or(|network| table.network == network))
+        };
+        let linked = asked().find_map(|(asked, table)| {
+            let target = asked.linked.get(name)?;
+            table.names.get(target)
+        });
+        linked.or_else(|| asked().find_map(|(_, table)| table.names.get(&lower)))
+    }
+
+    /// Whether the asker has names that nobody else has.
+    pub(super) fn has_own_names(&self) -> bool {
+        let tables = &self.asker.tables;
+        tables.iter().any(|asked| !asked.linked.is_empty())
     }
 
     /// The full name of `address`, such as `web.front`; `None` if it belongs to nobody on the
@@ -176,9 +205,13 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = &'a Table> + use<'a> {
+        self.asked().map(|(_, table)| table)
+    }
+
+    fn asked(&self) -> impl Iterator<Item = (&'a Asked, &'a Table)> + use<'a> {
         let records = self.records;
         let order = self.asker.tables.iter();
-        order.filter_map(move |&index| records.tables.get(index))
+        order.filter_map(move |asked| Some((asked, records.tables.get(asked.table)?)))
     }
 }
 
@@ -190,6 +223,15 @@ impl Known {
         }
         for &address in &other.v6 {
             self.add(None, Some(address));
+        }
+        self.add_ports(&other.ports);
+    }
+
+    fn add_ports(&mut self, ports: &[PortRange]) {
+        for port in ports {
+            if !self.ports.contains(port) {
+                self.ports.push(*port);
+            }
         }
     }
 
@@ -215,9 +257,16 @@ impl Table {
             owners: owners(attached, groups),
         };
         let mut bearers = bearers(attached);
+        let is_member = |group: &Group, id: &ContainerId| {
+            group.members.iter().any(|member| member.container == *id)
+        };
         for group in groups {
             let alias = group.alias.to_ascii_lowercase();
-            let known = known_of_group(group, bearers.remove(&alias));
+            let mut known = known_of_group(group, bearers.remove(&alias));
+            let members = attached.iter().filter(|(c, _)| is_member(group, &c.id));
+            for (member, _) in members {
+                known.add_ports(&member.publishing.exposed);
+            }
             table.names.insert(alias, known);
         }
         let singles = bearers
@@ -244,6 +293,7 @@ fn known_of_group(group: &Group, bearers: Option<Bearers<'_>>) -> Known {
         return Known {
             v4: group.vip_v4.into_iter().collect(),
             v6: group.vip_v6.into_iter().collect(),
+            ports: Vec::new(),
         };
     }
     let mut known = known_of_members(open_members(group));
@@ -271,6 +321,7 @@ fn bearers<'a>(attached: &[(&'a Container, &'a Attachment)]) -> HashMap<String, 
         for word in words.into_iter().filter(|word| !word.is_empty()) {
             let bearers = all.entry(word.to_ascii_lowercase()).or_default();
             bearers.known.add(attachment.v4, attachment.v6);
+            bearers.known.add_ports(&container.publishing.exposed);
             bearers.containers.push(&container.id);
         }
     }
@@ -301,13 +352,19 @@ fn askers(observed: &Observed) -> HashMap<u64, Asker> {
             continue;
         };
         let attached = container.attachments.iter();
-        let tables: Vec<usize> = attached
-            .filter_map(|attachment| networks.get(&attachment.network).copied())
-            .collect();
+        let asked = attached.filter_map(|attachment| {
+            let linked = attachment.linked.iter();
+            let linked = linked.map(|it| (it.alias.clone(), it.target.to_ascii_lowercase()));
+            Some(Asked {
+                table: *networks.get(&attachment.network)?,
+                linked: linked.collect(),
+            })
+        });
+        let tables: Vec<Asked> = asked.collect();
         let internal_only = container.elsewhere == Elsewhere::Nothing
             && tables
                 .iter()
-                .all(|&index| observed.networks[index].internal);
+                .all(|asked| observed.networks[asked.table].internal);
         let upstreams = match &container.dns_servers[..] {
             [] if internal_only => Upstreams::Nobody,
             [] => Upstreams::Host,

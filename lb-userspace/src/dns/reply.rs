@@ -7,6 +7,7 @@
 //! | ANY of a known name | the addresses of both families |
 //! | any other type of a known name | none: it is not told to anybody outside, unless `leak` says so |
 //! | PTR of a container's or Group's address | its name with its Network's |
+//! | SRV of `_port._protocol.name` | that port, if those of that name are known to have it |
 //! | everything else | forwarded |
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use rand::seq::SliceRandom;
 
 use super::query::Query;
 use super::records::{Known, Upstreams, View};
+use super::service;
 
 /// What to do about a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,15 @@ fn answers(query: &Query, view: View<'_>) -> Option<Vec<RData>> {
                 .collect(),
         );
     }
-    let known = view.addresses(&text_of(query.name())?)?;
+    let text = text_of(query.name())?;
+    if query.kind() == RecordType::SRV
+        && view.rules().srv
+        && let Some(service) = service::read(&text)
+    {
+        let known = view.addresses(service.name)?;
+        return Some(service.record(known, query.name()).into_iter().collect());
+    }
+    let known = view.addresses(&text)?;
     let kind = query.kind();
     let is_leaked = !matches!(kind, RecordType::A | RecordType::AAAA | RecordType::MX);
     if is_leaked && view.rules().leak {

@@ -9,6 +9,8 @@ pub struct Rules {
     pub ttl: u32,
     /// Whether `tasks.<alias>` gives the addresses of all Members.
     pub tasks: bool,
+    /// Whether `_port._protocol.name` gives a known port of a name.
+    pub srv: bool,
     /// Whether other types than addresses are asked outside for names of ours, as Docker does.
     pub leak: bool,
     /// Whether the addresses of unknown names without a dot are asked for outside.
@@ -35,6 +37,7 @@ impl Default for Rules {
         Self {
             ttl: 5,
             tasks: true,
+            srv: true,
             leak: false,
             single_labels: true,
         }

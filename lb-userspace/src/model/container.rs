@@ -180,8 +180,20 @@ pub struct Attachment {
     /// Aliases the user gave on this Network, in the user's case; neither the container's name nor
     /// its short id nor its hostname.
     pub aliases: Vec<String>,
+    /// Names that this container alone has for others on the Network (`--link`).
+    #[serde(default)]
+    pub linked: Vec<Linked>,
     /// `None` until the interface pair exists.
     pub link: Option<Link>,
+}
+
+/// A name that one container has for another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linked {
+    /// In the user's case, which counts.
+    pub alias: String,
+    /// A name of the other container.
+    pub target: String,
 }
 
 /// The veth pair of an attachment.

@@ -9,7 +9,7 @@ mod policy;
 mod publish;
 
 pub use container::{
-    Attachment, Container, ContainerId, Elsewhere, Link, Netns, PortRange, Protocol,
+    Attachment, Container, ContainerId, Elsewhere, Link, Linked, Netns, PortRange, Protocol,
     PublishedPorts, Publishing, RunState,
 };
 pub use group::{Group, Member, MemberState};

@@ -55,6 +55,7 @@ impl Container {
             v4: Some(Ipv4Addr::new(10, 1, high, low)),
             v6: Some(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, number)),
             aliases: aliases.iter().map(|alias| alias.to_string()).collect(),
+            linked: Vec::new(),
             link: Some(Link {
                 host_ifindex: 100 + u32::from(number),
                 host_name: format!("veth{number}"),

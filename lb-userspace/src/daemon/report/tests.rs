@@ -63,6 +63,7 @@ fn container(name: &str) -> Container {
             v4: None,
             v6: None,
             aliases: Vec::new(),
+            linked: Vec::new(),
             link: Some(Link {
                 host_ifindex: 5,
                 host_name: "veth5".into(),

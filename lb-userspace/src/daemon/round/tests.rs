@@ -12,6 +12,7 @@ fn container(name: &str, networks: &[&str]) -> Container {
         v4: None,
         v6: None,
         aliases: Vec::new(),
+        linked: Vec::new(),
         link: Some(Link {
             host_ifindex: 7,
             host_name: "veth7".into(),

@@ -12,6 +12,8 @@ use super::render::question;
 use crate::dns::message::Body;
 use crate::dns::query::Query;
 
+const SRV: u16 = 33;
+
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -39,7 +41,8 @@ impl Kept {
     /// Gives the kernel an answer that has just come from the servers of this edition, if it fits.
     /// It is asked for again, from the daemon, in the last `1 / share` of its time.
     pub(in crate::dns) fn put(&self, edition: u64, query: &Query, body: &Body, share: u32) {
-        let Some(question) = question_of(query.question()) else {
+        // Names of services are made of those of containers, which the kernel knows only by themselves.
+        let Some(question) = question_of(query.question()).filter(|q| q.kind != SRV) else {
             return;
         };
         let mut known = self.edition(edition);

@@ -106,7 +106,8 @@ pub(super) fn view(
     cookie: u64,
     resolver: Resolver,
 ) -> Option<View> {
-    let view = records.view(cookie)?;
+    // The tables are everybody's, and so are the answers of the kernel.
+    let view = records.view(cookie).filter(|view| !view.has_own_names())?;
     let tables = view.tables().map(|table| numbers.get(&table.id));
     let mut tables = tables.collect::<Option<Vec<u32>>>()?;
     if *view.upstreams() == Upstreams::Host && records.rules().single_labels {

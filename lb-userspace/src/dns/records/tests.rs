@@ -30,6 +30,7 @@ fn container(name: &str, n: u8, networks: &[&str]) -> Container {
         v4: Some(Ipv4Addr::new(10, index as u8, 0, n)),
         v6: (*network != BACK).then(|| v6(index as u16, n)),
         aliases: Vec::new(),
+        linked: Vec::new(),
         link: None,
     };
     Container {
@@ -394,6 +395,28 @@ fn tasks_are_no_names_if_the_operator_says_so() {
 
     assert_eq!(v4_of(&records, 1, "web"), Some(vec![VIP4]));
     assert_eq!(v4_of(&records, 1, "tasks.web"), None);
+}
+
+#[test]
+fn a_link_is_a_name_of_the_linking_container_alone() {
+    use crate::model::Linked;
+    let db = container("db", 2, &[FRONT, BACK]);
+    let mut asker = container("asker", 1, &[FRONT, BACK]);
+    asker.attachments[1].linked = vec![Linked {
+        alias: "Store".to_string(),
+        target: "DB".to_string(),
+    }];
+
+    let records = Records::build(&observed(vec![asker, db]), &[], &Rules::default());
+
+    let on_back = Some(vec![Ipv4Addr::new(10, 1, 0, 2)]);
+    assert_eq!(v4_of(&records, 1, "Store"), on_back);
+    assert_eq!(v4_of(&records, 1, "Store.back"), on_back);
+    assert_eq!(v4_of(&records, 1, "Store.front"), None);
+    assert_eq!(v4_of(&records, 1, "store"), None, "case counts");
+    assert_eq!(v4_of(&records, 2, "Store"), None, "nobody else has it");
+    let own = |cookie| records.view(cookie).map(|view| view.has_own_names());
+    assert_eq!((own(1), own(2)), (Some(true), Some(false)));
 }
 
 /// `web` and `db.cache` on the Network `front`, `db` on `cache.front` and on `Upper`, and the alias

@@ -8,7 +8,7 @@ use super::*;
 use crate::dns::Rules;
 use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, EndpointMode, Group, Member, MemberState, Netns,
-    Network, NetworkId, Observed, Policy, RunState,
+    Network, NetworkId, Observed, Policy, PortRange, Protocol, Publishing, RunState,
 };
 
 const COOKIE: u64 = 7;
@@ -26,6 +26,7 @@ fn records_under(rules: &Rules, members: u8) -> Records {
         v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
         v6: Some(Ipv6Addr::LOCALHOST),
         aliases: Vec::new(),
+        linked: Vec::new(),
         link: None,
     };
     let web = Container {
@@ -41,7 +42,14 @@ fn records_under(rules: &Rules, members: u8) -> Records {
         sharers: Vec::new(),
         dns_servers: Vec::new(),
         elsewhere: Elsewhere::Nothing,
-        publishing: Default::default(),
+        publishing: Publishing {
+            exposed: vec![PortRange {
+                protocol: Protocol::Tcp,
+                first: 8080,
+                count: 2,
+            }],
+            ..Publishing::default()
+        },
         attachments: vec![attachment],
     };
     let member = |n: u8| Member {
@@ -197,7 +205,7 @@ fn strangers_names_are_forwarded_whatever_their_type() {
         (".", RecordType::NS),
         ("254.0.0.10.in-addr.arpa.", RecordType::PTR),
         ("0.0.10.in-addr.arpa.", RecordType::PTR),
-        ("_http._tcp.web.", RecordType::SRV),
+        ("_http._tcp.other.", RecordType::SRV),
         ("we\\.b.front.", RecordType::A),
     ] {
         assert_eq!(answer(&records, &udp(name, kind)), None, "{name}");
@@ -316,4 +324,24 @@ fn unknown_names_without_a_dot_stay_here_if_the_operator_says_so() {
     for query in [udp("wpad.", RecordType::MX), udp("a.b.", RecordType::A)] {
         assert_eq!(answer(&records, &query), None);
     }
+}
+
+#[test]
+fn a_known_port_of_a_name_is_a_service() {
+    let records = records(0);
+    let asked = udp("_8081._tcp.web.front.", RecordType::SRV);
+
+    let reply = answer(&records, &asked).expect("ours");
+
+    let RData::SRV(service) = &reply.answers[0].data else {
+        panic!("a service: {reply:?}");
+    };
+    assert_eq!(
+        (service.port, service.target.to_ascii()),
+        (8081, "web.front.".to_string())
+    );
+    let unknown = answer(&records, &udp("_8082._tcp.web.", RecordType::SRV));
+    assert_eq!(unknown.expect("ours").answers, []);
+    let stranger = answer(&records, &udp("_8081._tcp.unknown.", RecordType::SRV));
+    assert_eq!(stranger, None);
 }

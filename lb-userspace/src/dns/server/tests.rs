@@ -104,6 +104,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
             v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
             v6: None,
             aliases: Vec::new(),
+            linked: Vec::new(),
             link: None,
         }],
     };

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use super::options;
 use super::ports::{PortFacts, linked};
 use super::signal::Signal;
-use crate::model::{ContainerId, Network, NetworkId};
+use crate::model::{ContainerId, Linked, Network, NetworkId};
 
 /// An answer without something that every version of the Engine gives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +77,7 @@ pub(super) struct EndpointFacts {
     pub(super) endpoint_id: Option<String>,
     /// Without the names that Docker adds by itself.
     pub(super) aliases: Vec<String>,
+    pub(super) linked: Vec<Linked>,
     pub(super) gateway_priority: i64,
     /// Whether there is a gateway, per family.
     pub(super) gateway: (bool, bool),
@@ -205,6 +206,12 @@ impl EndpointFacts {
             network: text(settings.network_id).map(NetworkId),
             endpoint_id: text(settings.endpoint_id),
             aliases,
+            linked: settings
+                .links
+                .unwrap_or_default()
+                .iter()
+                .map(|link| named(link))
+                .collect(),
             gateway_priority: settings.gw_priority.unwrap_or_default(),
             gateway: (
                 text(settings.gateway).is_some(),
@@ -309,4 +316,15 @@ fn mac(value: &str) -> Option<[u8; 6]> {
         .map(|part| u8::from_str_radix(part, 16).ok())
         .collect();
     bytes?.try_into().ok()
+}
+
+/// What `--link target:alias` names; the target's own name without an alias.
+fn named(link: &str) -> Linked {
+    let (target, alias) = link.split_once(':').unwrap_or((link, link));
+    // DNS knows the short id.
+    let is_id = target.len() == 64 && target.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Linked {
+        alias: alias.to_string(),
+        target: if is_id { &target[..12] } else { target }.to_string(),
+    }
 }

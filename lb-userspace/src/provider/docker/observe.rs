@@ -125,6 +125,9 @@ fn attachments(
             aliases: endpoint
                 .map(|facts| facts.aliases.clone())
                 .unwrap_or_default(),
+            linked: endpoint
+                .map(|facts| facts.linked.clone())
+                .unwrap_or_default(),
             link: known
                 .inside
                 .as_ref()

@@ -348,6 +348,7 @@ fn attachment(found: &LabAttachment, network: &LabNetwork, host: Option<&Interfa
         v4: found.v4,
         v6: found.v6,
         aliases: found.aliases.clone(),
+        linked: Vec::new(),
         link,
     }
 }
