@@ -63,6 +63,8 @@ impl ConnectionFlags {
     pub const HAIRPIN: u16 = 1 << 5;
     /// The Connection is in `connections`, no longer in `half_open`.
     pub const ESTABLISHED: u16 = 1 << 6;
+    /// Client and Backend are of different families: one of them sees an address of the host's.
+    pub const OTHER_FAMILY: u16 = 1 << 7;
 
     /// Both FINs: nothing more is expected.
     pub const FINISHED: u16 = Self::FIN_CLIENT | Self::FIN_BACKEND;

@@ -8,7 +8,7 @@ use crate::headers::{ETHERNET, ICMPV6, Icmp, Ipv4, Ipv6, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, Packet};
 use crate::tables::{Tables, Work};
-use crate::{fragment, track};
+use crate::{family, fragment, track};
 
 /// Hands the packet to the Endpoint that `work.this` says: track, rewrite, count. The caller has made
 /// sure that the entry's target still is what it was.
@@ -28,7 +28,7 @@ pub fn deliver(
     tables.count_packet(work.this.backend, frame.len());
     frame.store(0, &target.mac)?;
     frame.address_to_host()?;
-    rewrite(frame, &work.packet, &work.this)?;
+    put(frame, work)?;
     // In a hairpin the Backend's replies go to the VIP, too.
     let reason = if work.this.has(Flags::FORWARD) {
         Reason::Forwarded
@@ -38,9 +38,22 @@ pub fn deliver(
     Ok(Outcome::deliver(target.ifindex, reason))
 }
 
+/// Gives the packet the addresses and ports of `work.this`, and its family.
+#[inline(always)]
+pub fn put(frame: &mut impl Frame, work: &mut Work) -> Result<(), Reason> {
+    if work.this.has(Flags::OTHER_FAMILY) {
+        return if family::exchange(frame, work) {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        };
+    }
+    rewrite(frame, &work.packet, &work.this)
+}
+
 /// Gives the packet the addresses and ports of `entry`.
 #[inline(always)]
-pub fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
+fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
     let flow = &packet.flow;
     let mut addresses = Delta::ZERO;
     if entry.source != flow.source {

@@ -75,6 +75,10 @@ pub trait Frame {
         udp: bool,
     ) -> Result<(), Reason>;
 
+    /// Makes room for an IPv4 header where an IPv6 header is, or the other way round, and changes the
+    /// EtherType. The header's bytes are undefined then.
+    fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason>;
+
     /// Cuts the frame or extends it with undefined bytes.
     fn resize(&mut self, len: u32) -> Result<(), Reason>;
 

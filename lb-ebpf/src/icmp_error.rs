@@ -5,7 +5,7 @@
 //! Every changed word moves the ICMP checksum; quoted checksums are corrected where they are
 //! quoted (RFC 5508 §4.2).
 
-use lb_common::{Addr, FlowKey, Port, Reason, Veth};
+use lb_common::{Addr, ConnectionFlags as Flags, FlowKey, Port, Reason, Veth};
 
 use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame};
@@ -56,6 +56,10 @@ fn translated(
         return Err(stranger);
     }
     if !is_target_up(tables, &work.this) {
+        return Err(Reason::IcmpErrorUnknown);
+    }
+    // What is quoted is of another family than what was sent.
+    if work.this.has(Flags::OTHER_FAMILY) {
         return Err(Reason::IcmpErrorUnknown);
     }
     let route = if work.this.target == 0 {

@@ -21,6 +21,7 @@ mod collect;
 mod deliver;
 pub mod dns;
 mod endpoint_in;
+mod family;
 mod forward;
 mod fragment;
 mod frame;

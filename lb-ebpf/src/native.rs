@@ -14,6 +14,7 @@ use lb_common::{
 
 use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame};
+use crate::headers::{ETHERNET, ETHERTYPE, Ipv4, Ipv6, TYPE_IPV4, TYPE_IPV6};
 use crate::tables::{Amend, Full, Insert, Store, Tables};
 use crate::way::{Route, Way};
 
@@ -124,6 +125,21 @@ impl Frame for Buffer {
         }
         let new = Delta::ZERO.plus(delta).applied_to(check);
         self.store(offset, &if udp && new == 0 { u16::MAX } else { new })
+    }
+
+    fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason> {
+        let start = ETHERNET as usize;
+        let (old, new, ethertype) = if to_v4 {
+            (Ipv6::LENGTH, Ipv4::LENGTH, TYPE_IPV4)
+        } else {
+            (Ipv4::LENGTH, Ipv6::LENGTH, TYPE_IPV6)
+        };
+        if self.bytes.len() < start + old as usize {
+            return Err(Reason::RewriteFailed);
+        }
+        let header = vec![0; new as usize];
+        self.bytes.splice(start..start + old as usize, header);
+        self.store(ETHERTYPE, &ethertype)
     }
 
     fn resize(&mut self, len: u32) -> Result<(), Reason> {

@@ -1,12 +1,12 @@
 //! Opening a Connection at a Frontend: its Backend and what its packets become.
 
 use lb_common::{
-    Addr, Affinity, AffinityKey, Connection, ConnectionFlags as Flags, Frontend, Port, Reason,
+    Affinity, AffinityKey, Connection, ConnectionFlags as Flags, Endpoint, Frontend, Port, Reason,
     Slot, Veth,
 };
 
-use crate::packet::Kind;
-use crate::remember::preferring_own;
+use crate::packet::{Fragment, Kind};
+use crate::remember::{masquerading, preferring_own};
 use crate::select::choose;
 use crate::settle::Step;
 use crate::tables::{Tables, Work};
@@ -27,6 +27,11 @@ fn opened(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
         return Err(Reason::NoBackend);
     };
     set_forward(tables, veth, work, &frontend, slot)?;
+    if work.this.has(Flags::OTHER_FAMILY) {
+        // The host calls the Backend by this address as well, from its own ports.
+        let settings = tables.settings().ok_or(Reason::NoBackend)?;
+        return Ok(Step::remember(masquerading(settings)));
+    }
     Ok(Step::remember(preferring_own(work.packet.kind())))
 }
 
@@ -118,11 +123,30 @@ fn set_forward(
         flags: Flags::FORWARD | if is_hairpin { Flags::HAIRPIN } else { 0 },
         other_zone: endpoint.zone,
     };
-    if work.this.destination == Addr::NONE {
-        Err(Reason::NoBackend)
-    } else {
-        Ok(())
+    if !work.this.destination.is_none() {
+        return Ok(());
     }
+    set_other_family(tables, work, endpoint)
+}
+
+/// A client of IPv6 and a Backend that has IPv4 alone: that one sees the client as its gateway, as it
+/// does behind docker-proxy.
+#[inline(always)]
+fn set_other_family(
+    tables: &impl Tables,
+    work: &mut Work,
+    endpoint: &Endpoint,
+) -> Result<(), Reason> {
+    let network = tables.network(endpoint.zone).ok_or(Reason::NoBackend)?;
+    let can = matches!(work.packet.kind(), Kind::Tcp | Kind::Udp)
+        && work.packet.fragment() == Fragment::Whole;
+    if work.packet.is_v4() || !can || endpoint.v4.is_none() || network.gateway_v4.is_none() {
+        return Err(Reason::NoBackend);
+    }
+    work.this.source = network.gateway_v4;
+    work.this.destination = endpoint.v4;
+    work.this.flags |= Flags::OTHER_FAMILY;
+    Ok(())
 }
 
 /// The Backend's port for what was asked for.

@@ -5,15 +5,15 @@ use lb_common::{
     Zone,
 };
 
-use crate::deliver::rewrite;
+use crate::deliver::put;
 use crate::frame::Frame;
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind};
-use crate::remember::Choice;
+use crate::remember::{Choice, masquerading};
 use crate::settle::{Step, may_open};
 use crate::tables::{Tables, Work};
 use crate::way::Route;
-use crate::{fragment, track};
+use crate::{family, fragment, track};
 
 /// Begins a Connection from a container to the outside or to another Network, `work.beyond`: leaves its
 /// forward entry in `work.this`, to be remembered. Masqueraded, where the Network says so.
@@ -41,7 +41,7 @@ fn opened(
     let choice = if work.packet.kind() == Kind::Sctp {
         Choice::OWN
     } else {
-        Choice::range(settings.masquerade_first, settings.masquerade_last)
+        masquerading(settings)
     };
     Ok(Step::remember(choice))
 }
@@ -139,9 +139,18 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
     );
     way.ask(from, to, packet, bridge);
     way.measure(frame, packet);
+    let grows = this.has(Flags::OTHER_FAMILY) && packet.is_v4();
+    if grows {
+        way.add(family::DIFFERENCE);
+    }
     let route = frame.route(way);
     match route {
-        Route::TooBig => return Err(Reason::TooBigSent),
+        Route::TooBig => {
+            if grows {
+                way.take(family::DIFFERENCE);
+            }
+            return Err(Reason::TooBigSent);
+        }
         Route::None => return Err(Reason::NoRoute),
         Route::Neighbour | Route::NoNeighbour => {}
     }
@@ -150,7 +159,7 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
         fragment::learn(tables, &work.packet, work.now);
     }
     tables.count_packet(work.this.backend, frame.len());
-    rewrite(frame, &work.packet, &work.this)?;
+    put(frame, work)?;
     frame.send_out(&work.way, route)?;
     let reason = if work.this.has(Flags::FORWARD) {
         Reason::Outbound

@@ -320,8 +320,9 @@ fn ethernet_back(frame: &impl Frame, veth: &Veth, ethertype: u16) -> Result<Ethe
     })
 }
 
+/// An IPv4 header without options, its checksum complete.
 #[inline(always)]
-fn ipv4(from: Addr, to: Addr, protocol: u8, total_length: u16) -> Ipv4 {
+pub fn ipv4(from: Addr, to: Addr, protocol: u8, total_length: u16) -> Ipv4 {
     let mut ip = Ipv4 {
         version_ihl: 0x45,
         tos: 0,

@@ -1,7 +1,8 @@
 //! Remembering a new Connection: both directions, the reply first.
 
 use lb_common::{
-    Connection, ConnectionFlags as Flags, Event, EventKind, FlowKey, Limit, Port, Reason, Veth,
+    Connection, ConnectionFlags as Flags, Event, EventKind, FlowKey, Limit, Port, Reason, Settings,
+    Veth,
 };
 
 use crate::packet::Kind;
@@ -227,4 +228,10 @@ pub fn preferring_own(kind: Kind) -> Choice {
     } else {
         Choice::ANY
     }
+}
+
+/// The source ports of what leaves under the host's name.
+#[inline(always)]
+pub fn masquerading(settings: &Settings) -> Choice {
+    Choice::range(settings.masquerade_first, settings.masquerade_last)
 }

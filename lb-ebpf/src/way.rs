@@ -61,7 +61,7 @@ impl Way {
         self.ifindex = ifindex;
         self.class = 0;
         self.vlan = 0;
-        if packet.is_v4() {
+        if to.0.is_v4() {
             self.family = AF_INET;
             self.source = [from.0.v4_word(), 0, 0, 0];
             self.destination = [to.0.v4_word(), 0, 0, 0];
@@ -86,6 +86,18 @@ impl Way {
         } else {
             length as u16
         };
+    }
+
+    /// The packet will be longer by so many bytes.
+    #[inline(always)]
+    pub const fn add(&mut self, bytes: u16) {
+        self.length = self.length.saturating_add(bytes);
+    }
+
+    /// What fits is shorter by so many bytes.
+    #[inline(always)]
+    pub const fn take(&mut self, bytes: u16) {
+        self.length = self.length.saturating_sub(bytes);
     }
 
     /// The largest network packet that fits, in bytes, after [`Route::TooBig`].

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace,
-    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
-    bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_proto, bpf_skb_change_tail,
+    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -19,6 +19,10 @@ const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_TOO_BIG: i64 = 8;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
+/// Offset of the EtherType, and two of its values as on the wire.
+const ETHERTYPE: u32 = 12;
+const TYPE_IPV4: u16 = 0x0800_u16.to_be();
+const TYPE_IPV6: u16 = 0x86dd_u16.to_be();
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
 /// `BPF_F_PSEUDO_HDR`: the change is in the pseudo header.
@@ -213,6 +217,14 @@ impl Frame for Skb {
         done(unsafe {
             bpf_l4_csum_replace(self.context.skb.skb, offset, 0, u64::from(delta), flags)
         })
+    }
+
+    #[inline(always)]
+    fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason> {
+        let ethertype = if to_v4 { TYPE_IPV4 } else { TYPE_IPV6 };
+        // SAFETY: all arguments but the context are values.
+        done(unsafe { bpf_skb_change_proto(self.context.skb.skb, ethertype, 0) })?;
+        self.store(ETHERTYPE, &ethertype)
     }
 
     #[inline(always)]

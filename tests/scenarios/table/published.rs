@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Icmpv4Type, Icmpv6Type, IpNumber};
-use lb_common::{Addr, FrontendKey, Reason, Source, SourceAction, SourceKey};
+use lb_common::{Addr, ConnectionFlags, FrontendKey, Reason, Source, SourceAction, SourceKey};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{
     ACK, End, FIN, Ip, RST, SYN, SYN_ACK, echo, icmp, ip, tcp, udp, udp_datagram,
@@ -13,10 +13,11 @@ use super::{
     Talk, Visit, barred, beyond, both_in, delivered, entered, for_host, hosted, left, met, passed,
     uplink,
 };
-use crate::engine::{Scenario, Step};
+use crate::engine::{Engine, Scenario, Step};
+use crate::memory;
 use crate::world::{
-    BRIDGE_MAC, CLIENT, FAR, Family, Host, ONE, OUTSIDER, PAIR, ROUTER_MAC, UPLINK, UPLINK_MAC,
-    World, ZONE, gateway, host_addr, host_end,
+    BRIDGE_MAC, CLIENT, FAR, Family, Host, MASQUERADE, ONE, OUTSIDER, PAIR, ROUTER_MAC, UPLINK,
+    UPLINK_MAC, World, ZONE, gateway, host_addr, host_end,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         refused(),
         sources(),
         errors(),
+        other_family(),
         from_containers(),
     ]
     .concat()
@@ -395,6 +397,83 @@ fn errors() -> Vec<Scenario> {
         }),
     ]
     .concat()
+}
+
+/// A client of IPv6 and a container that has IPv4 alone.
+fn other_family() -> Vec<Scenario> {
+    let mut world = World::hosting();
+    if let Some(endpoint) = world.endpoints.get_mut(&ONE.0) {
+        endpoint.v6 = Addr::NONE;
+    }
+    let family = Family::V6;
+    let (client, host) = (OUTSIDER.end(family, 40_000), host_end(family, 8_080));
+    let backend = ONE.end(Family::V4, 80);
+    let port = other_port(&world, &tcp(client, host, SYN, b""));
+    let seen = End {
+        mac: client.mac,
+        addr: gateway(ZONE, Family::V4),
+        port,
+    };
+    let asks = move |segment, payload: &[u8]| {
+        let out = tcp(seen, backend, segment, payload);
+        let packet = tcp(client, host, segment, payload);
+        entered(packet, ONE, Reason::Forwarded, out)
+    };
+    let answers = move |segment, payload: &[u8]| {
+        let packet = tcp(backend, seen.at(BRIDGE_MAC), segment, payload);
+        let out = tcp(host.at(UPLINK_MAC), client.at(ROUTER_MAC), segment, payload);
+        left(ONE, packet, Reason::Replied, out)
+    };
+    let datagram = (host_end(family, 8_053), ONE.end(Family::V4, 53));
+    let from = other_port(&world, &udp(client, datagram.0, b"query"));
+    vec![
+        Scenario {
+            name: "a client of ipv6 reaches a container that has ipv4 alone".to_owned(),
+            world: world.clone(),
+            steps: vec![
+                asks(SYN, b""),
+                answers(SYN_ACK, b""),
+                asks(ACK, b""),
+                Step::Connections(1, 0),
+                asks(ACK, b"odd"),
+                answers(ACK, b"even"),
+            ],
+        },
+        Scenario {
+            name: "a datagram of ipv6 reaches a container that has ipv4 alone".to_owned(),
+            world,
+            steps: vec![
+                entered(
+                    udp(client, datagram.0, b"query"),
+                    ONE,
+                    Reason::Forwarded,
+                    udp(seen.on(from), datagram.1, b"query"),
+                ),
+                left(
+                    ONE,
+                    udp(datagram.1, seen.on(from).at(BRIDGE_MAC), b"answer"),
+                    Reason::Replied,
+                    udp(datagram.0.at(UPLINK_MAC), client.at(ROUTER_MAC), b"answer"),
+                ),
+            ],
+        },
+    ]
+}
+
+/// The source port that a container sees of a client of the other family, which must be of those that
+/// the host's own sockets do not use.
+fn other_port(world: &World, packet: &[u8]) -> u16 {
+    let mut engine = memory::start();
+    engine.set(world);
+    let ran = engine.run(uplink(), packet);
+    assert!(matches!(ran.verdict, Verdict::Deliver { .. }), "{ran:?}");
+    let entries = engine.entries();
+    let forward = entries
+        .iter()
+        .find(|(_, entry)| entry.has(ConnectionFlags::FORWARD));
+    let port = forward.expect("a Connection").1.source_port.get();
+    assert!((MASQUERADE.0..=MASQUERADE.1).contains(&port), "{port}");
+    port
 }
 
 /// A container that talks to a published port of an address of the host.
