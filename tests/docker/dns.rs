@@ -397,6 +397,41 @@ fn an_alias_is_one_address_that_is_balanced_and_all_of_them_in_dnsrr_mode() {
 }
 
 #[test]
+fn the_operator_is_told_who_would_answer_what() {
+    let stage = Stage::new(19);
+    let site = &stage.site;
+    let (web, front, back) = (&stage.web, &stage.front, &stage.back);
+    let client = site.host.name("asker");
+    site.run(front, &client, "--dns 172.27.19.53");
+    eventually("it is served", || {
+        site.daemon
+            .veer(["dns", "names", &client])
+            .contains(web.as_str())
+    });
+    let told = |name: &str, kind: &str| site.daemon.veer(["dns", "query", &client, name, kind]);
+
+    let ours = told(web, "A");
+    assert!(
+        ours.contains(&format!("{front} is the first that knows")),
+        "{ours}"
+    );
+    assert!(ours.contains("NOERROR, answered by: kernel"), "{ours}");
+    let others = told("www.example.com", "A");
+    assert!(
+        others.contains("its own servers are asked: 172.27.19.53"),
+        "{others}"
+    );
+    assert!(others.contains("answered by: upstream"), "{others}");
+    let elsewhere = told(&format!("{web}.{back}"), "A");
+    assert!(elsewhere.contains("none of them knows"), "{elsewhere}");
+
+    let inside = site.host.engine.namespace_of(&client);
+    ask(&inside, ASKED, web, A);
+    let counts = site.daemon.veer(["dns"]);
+    assert!(counts.contains(front.as_str()), "{counts}");
+}
+
+#[test]
 fn a_link_is_a_name_of_the_linking_container_alone_as_under_docker() {
     let stage = Stage::new(18);
     let site = &stage.site;

@@ -9,8 +9,9 @@ use tokio::net::UnixStream;
 
 use super::http::{self, Broken};
 use super::{
-    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, EndpointRow, ExplainRequest,
-    Explanation, FrontendRow, GroupRow, NameRow, NetworkRow, Problem, Status,
+    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsNamesRequest,
+    DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation, FrontendRow, GroupRow, NameRow,
+    NetworkRow, Problem, Status,
 };
 
 /// Asks the daemon that listens on one socket. Each question is a connection of its own.
@@ -108,6 +109,18 @@ impl Api for Client {
 
     async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {
         self.get_with("/explain", request).await
+    }
+
+    async fn dns(&self) -> Result<Vec<DnsRow>, ApiError> {
+        self.get("/dns").await
+    }
+
+    async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {
+        self.get_with("/dns/names", request).await
+    }
+
+    async fn dns_query(&self, request: &DnsRequest) -> Result<DnsAnswer, ApiError> {
+        self.get_with("/dns/query", request).await
     }
 
     async fn config(&self) -> Result<ConfigReport, ApiError> {

@@ -203,6 +203,39 @@ impl Api for Host {
         })
     }
 
+    async fn dns(&self) -> Result<Vec<DnsRow>, ApiError> {
+        Ok(vec![
+            DnsRow {
+                network: Some("tutorial".into()),
+                path: "kernel".into(),
+                outcome: "NOERROR".into(),
+                count: 12,
+            },
+            DnsRow {
+                network: None,
+                path: "upstream".into(),
+                outcome: "NXDOMAIN".into(),
+                count: 3,
+            },
+        ])
+    }
+
+    async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {
+        match request.container.as_str() {
+            "web" => self.names().await,
+            other => Err(Problem::not_found(format!("no container {other}")).into()),
+        }
+    }
+
+    async fn dns_query(&self, request: &DnsRequest) -> Result<DnsAnswer, ApiError> {
+        Ok(DnsAnswer {
+            path: "kernel".into(),
+            outcome: Some("NOERROR".into()),
+            records: vec![format!("{}. 5 IN A 198.18.0.1", request.name)],
+            reasons: vec!["tutorial is the first that knows the name".into()],
+        })
+    }
+
     async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {
         if request.client != "web" {
             return Err(Problem::not_found(format!("no container {}", request.client)).into());

@@ -10,6 +10,9 @@
 //! | `GET /names` | list of [`NameRow`] |
 //! | `GET /connections?group=&client=&backend=&limit=` | [`ConnectionList`] |
 //! | `GET /explain?client=&frontend=&protocol=` | [`Explanation`] |
+//! | `GET /dns` | list of [`DnsRow`] |
+//! | `GET /dns/names?container=` | list of [`NameRow`], those that the container may ask for |
+//! | `GET /dns/query?container=&name=&kind=` | [`DnsAnswer`] |
 //! | `GET /config` | [`ConfigReport`] |
 //!
 //! Answers are JSON; a refusal is a [`Problem`] with a matching status code. Field names are stable:
@@ -21,6 +24,7 @@
 //! fake, and the server against the same fake through a real socket.
 
 mod client;
+mod dns;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -33,6 +37,7 @@ mod status;
 use std::future::Future;
 
 pub use client::Client;
+pub use dns::{DnsAnswer, DnsNamesRequest, DnsRequest, DnsRow};
 pub use explain::{ExplainRequest, Explanation, Finding, Outcome};
 pub use problem::{ApiError, Problem, ProblemKind};
 pub use rows::{
@@ -69,6 +74,18 @@ pub trait Api: Send + Sync + 'static {
         &self,
         request: &ExplainRequest,
     ) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
+    /// What DNS has answered.
+    fn dns(&self) -> impl Future<Output = Result<Vec<DnsRow>, ApiError>> + Send;
+    /// The names that one container may ask for, each from the Network that answers it.
+    fn dns_names(
+        &self,
+        request: &DnsNamesRequest,
+    ) -> impl Future<Output = Result<Vec<NameRow>, ApiError>> + Send;
+    /// What a container would be answered. Nobody is asked for it.
+    fn dns_query(
+        &self,
+        request: &DnsRequest,
+    ) -> impl Future<Output = Result<DnsAnswer, ApiError>> + Send;
     /// The configuration in effect.
     fn config(&self) -> impl Future<Output = Result<ConfigReport, ApiError>> + Send;
 }

@@ -18,7 +18,10 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::{Api, ApiError, ConnectionFilter, ExplainRequest, Problem, ProblemKind};
+use super::{
+    Api, ApiError, ConnectionFilter, DnsNamesRequest, DnsRequest, ExplainRequest, Problem,
+    ProblemKind,
+};
 
 /// The group whose members may ask, if it exists.
 const GROUP: &str = "veer";
@@ -121,6 +124,12 @@ fn router<A: Api>(api: Arc<A>) -> Router {
             "/config",
             get(answer(|api: Arc<A>| async move { api.config().await })),
         )
+        .route(
+            "/dns",
+            get(answer(|api: Arc<A>| async move { api.dns().await })),
+        )
+        .route("/dns/names", get(dns_names::<A>))
+        .route("/dns/query", get(dns_query::<A>))
         .route("/connections", get(connections::<A>))
         .route("/explain", get(explain::<A>))
         .fallback(unknown)
@@ -163,8 +172,28 @@ async fn explain<A: Api>(
     }
 }
 
+async fn dns_names<A: Api>(
+    State(api): State<Arc<A>>,
+    request: Result<Query<DnsNamesRequest>, QueryRejection>,
+) -> Answer {
+    match request {
+        Ok(Query(request)) => Answer::of(api.dns_names(&request).await),
+        Err(error) => Problem::bad_request(error.body_text()).into(),
+    }
+}
+
+async fn dns_query<A: Api>(
+    State(api): State<Arc<A>>,
+    request: Result<Query<DnsRequest>, QueryRejection>,
+) -> Answer {
+    match request {
+        Ok(Query(request)) => Answer::of(api.dns_query(&request).await),
+        Err(error) => Problem::bad_request(error.body_text()).into(),
+    }
+}
+
 async fn unknown() -> Answer {
-    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /frontends, /names, /connections, /explain and /config").into()
+    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /frontends, /names, /connections, /explain, /dns, /dns/names, /dns/query and /config").into()
 }
 
 /// What goes back: JSON either way.

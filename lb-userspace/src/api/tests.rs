@@ -43,6 +43,19 @@ async fn every_answer_arrives_as_it_was_given() {
     );
     assert_eq!(client.names().await.unwrap(), Host.names().await.unwrap());
     assert_eq!(client.config().await.unwrap(), Host.config().await.unwrap());
+    assert_eq!(client.dns().await.unwrap(), Host.dns().await.unwrap());
+    let web = DnsNamesRequest {
+        container: "web".into(),
+    };
+    let names = Host.dns_names(&web).await.unwrap();
+    assert_eq!(client.dns_names(&web).await.unwrap(), names);
+    let question = DnsRequest {
+        container: "web".into(),
+        name: "a b&c".into(),
+        kind: None,
+    };
+    let told = Host.dns_query(&question).await.unwrap();
+    assert_eq!(client.dns_query(&question).await.unwrap(), told);
     for filter in [all, one] {
         let expected = Host.connections(&filter).await.unwrap();
         assert_eq!(client.connections(&filter).await.unwrap(), expected);

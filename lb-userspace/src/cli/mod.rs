@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod connections;
+mod dns;
 mod endpoints;
 mod exit;
 mod explain;
@@ -53,6 +54,7 @@ enum Verb {
     Check(check::Check),
     Config(config::Config),
     Connections(connections::Connections),
+    Dns(dns::Dns),
     Endpoints(endpoints::Endpoints),
     Explain(explain::Explain),
     Frontends(frontends::Frontends),
@@ -77,6 +79,7 @@ impl Cli {
             Verb::Lab(verb) => return verb.run(out).await,
             Verb::Config(verb) => verb.run(socket, out).await?,
             Verb::Connections(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Dns(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Endpoints(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Explain(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Frontends(verb) => verb.run(&client(socket)?, out).await?,

@@ -12,6 +12,7 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
     let mut out = Vec::new();
     match Cli::try_parse_from(words)?.verb {
         Verb::Connections(verb) => verb.run(api, &mut out).await?,
+        Verb::Dns(verb) => verb.run(api, &mut out).await?,
         Verb::Endpoints(verb) => verb.run(api, &mut out).await?,
         Verb::Explain(verb) => verb.run(api, &mut out).await?,
         Verb::Frontends(verb) => verb.run(api, &mut out).await?,
@@ -24,8 +25,11 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-const ASKING: [&str; 8] = [
+const ASKING: [&str; 11] = [
     "connections",
+    "dns",
+    "dns names web",
+    "dns query web db",
     "endpoints",
     "explain web tg-net",
     "frontends",
@@ -155,4 +159,23 @@ async fn explain_ends_with_what_happens_next() {
         "{text}"
     );
     assert_eq!(unknown.to_string(), "no container nobody");
+}
+
+#[tokio::test]
+async fn dns_tells_what_was_answered_and_what_would_be() {
+    let counts = output("dns", &Host).await.unwrap();
+    assert!(
+        counts.contains("kernel") && counts.contains("NXDOMAIN"),
+        "{counts}"
+    );
+
+    let told = output("dns query web db AAAA", &Host).await.unwrap();
+    assert!(told.contains("NOERROR, answered by: kernel"), "{told}");
+    assert!(told.contains("1.  tutorial is the first"), "{told}");
+
+    let unknown = output("dns names nobody", &Host).await.unwrap_err();
+    assert!(
+        unknown.to_string().contains("no container nobody"),
+        "{unknown}"
+    );
 }

@@ -9,11 +9,13 @@ use super::explain;
 use super::report::View;
 use super::shared::Shared;
 use crate::api::{
-    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, EndpointRow, ExplainRequest,
-    Explanation, FrontendRow, GroupRow, MapFill, NameRow, NetworkRow, Problem, ReasonCount, Status,
+    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsNamesRequest,
+    DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation, FrontendRow, GroupRow, MapFill,
+    NameRow, NetworkRow, Problem, ReasonCount, Status,
 };
 use crate::datapath::{self, DatapathError, Filter};
-use crate::dns::Known;
+use crate::dns::{self, Known};
+use crate::model::{Container, Netns};
 use crate::reconcile::ServedEndpoint;
 
 /// Answers over what is shared with the loop.
@@ -90,17 +92,39 @@ impl Api for Answers {
 
     async fn names(&self) -> Result<Vec<NameRow>, ApiError> {
         let records = self.0.records.load_full();
-        let row = |(network, name, known): (&str, &str, &Known)| {
-            let v4 = known.v4.iter().copied().map(IpAddr::V4);
-            NameRow {
-                name: name.to_owned(),
-                network: network.to_owned(),
-                addresses: v4.chain(known.v6.iter().copied().map(IpAddr::V6)).collect(),
-            }
-        };
-        let mut rows: Vec<_> = records.names().map(row).collect();
+        let mut rows: Vec<_> = records.names().map(name_row).collect();
         rows.sort_by(|a, b| (&a.network, &a.name).cmp(&(&b.network, &b.name)));
         Ok(rows)
+    }
+
+    async fn dns(&self) -> Result<Vec<DnsRow>, ApiError> {
+        let rows = |shared: &Shared| {
+            let all = shared.dns.tally().into_iter();
+            let row = |(network, path, outcome, count): (_, dns::Path, dns::Outcome, _)| DnsRow {
+                network,
+                path: path.name().to_owned(),
+                outcome: outcome.name().to_owned(),
+                count,
+            };
+            Ok(all.map(row).collect())
+        };
+        self.ask(rows).await
+    }
+
+    async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {
+        let netns = namespace(&self.0.view(), &request.container)?;
+        let records = self.0.records.load_full();
+        let names = records.view(netns.cookie).map(|view| view.names());
+        Ok(names
+            .unwrap_or_default()
+            .into_iter()
+            .map(name_row)
+            .collect())
+    }
+
+    async fn dns_query(&self, request: &DnsRequest) -> Result<DnsAnswer, ApiError> {
+        let request = request.clone();
+        self.ask(move |shared| dns_query(shared, &request)).await
     }
 
     async fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, ApiError> {
@@ -117,6 +141,52 @@ impl Api for Answers {
     async fn config(&self) -> Result<ConfigReport, ApiError> {
         Ok(self.0.config_report())
     }
+}
+
+fn name_row((network, name, known): (&str, &str, &Known)) -> NameRow {
+    let v4 = known.v4.iter().copied().map(IpAddr::V4);
+    NameRow {
+        name: name.to_owned(),
+        network: network.to_owned(),
+        addresses: v4.chain(known.v6.iter().copied().map(IpAddr::V6)).collect(),
+    }
+}
+
+/// Where the container lives that an operator calls so.
+fn namespace(view: &View, container: &str) -> Result<Netns, Problem> {
+    let mut containers = view.observed.containers.iter();
+    let is = |known: &&Container| known.name == container || known.id.short() == container;
+    let found = containers.find(is).ok_or_else(|| {
+        let way_out = "`veer endpoints` lists those that are";
+        Problem::not_found(format!(
+            "no container {container} is served here: {way_out}"
+        ))
+    })?;
+    found.netns.clone().ok_or_else(|| {
+        Problem::not_found(format!(
+            "{container} has no network namespace yet: try again"
+        ))
+    })
+}
+
+fn dns_query(shared: &Shared, request: &DnsRequest) -> Result<DnsAnswer, Unanswered> {
+    let netns = namespace(&shared.view(), &request.container)?;
+    if !shared.dns.served_namespaces().contains(&netns.cookie) {
+        let reason = "veer does not answer this container: Docker's resolver does";
+        return Err(Problem::not_found(reason.to_owned()).into());
+    }
+    let kind = request.kind.as_deref().unwrap_or("A");
+    let told = shared.dns.told(&netns, &request.name, kind);
+    let told = told.ok_or_else(|| {
+        let what = format!("{} {kind}", request.name);
+        Problem::bad_request(format!("{what}: write a name and a type such as AAAA"))
+    })?;
+    Ok(DnsAnswer {
+        path: told.path.name().to_owned(),
+        outcome: told.outcome.map(|outcome| outcome.name().to_owned()),
+        records: told.records,
+        reasons: told.reasons,
+    })
 }
 
 fn status(shared: &Shared) -> Result<Status, Unanswered> {

@@ -22,6 +22,7 @@ use super::records::{Records, Upstreams};
 use super::reply::{Decision, decide};
 use super::stream::converse;
 use super::takeover::Sockets;
+use super::tally::{Path, Tally};
 use super::upstream::{Forwarded, Places, Upstream};
 use crate::model::Netns;
 
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) records: ArcSwap<Records>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) counters: Counters,
+    pub(super) tally: Tally,
 }
 
 /// One asker: everything that lives in one network namespace.
@@ -94,14 +96,16 @@ impl Asker {
         };
         let records = self.shared.records.load();
         match decide(&query, records.view(self.netns.cookie)) {
-            Decision::Reply(reply) => {
+            Decision::Reply(reply, network) => {
                 counters.answered.add();
+                self.shared.tally.note(network, Path::Daemon, &reply);
                 Next::Reply(reply)
             }
             Decision::Forward(upstreams) => {
                 let upstream = &self.shared.upstream;
                 if let Some(reply) = upstream.known(&query, upstreams, &self.netns) {
                     counters.cached.add();
+                    self.shared.tally.note(None, Path::Cache, &reply);
                     return Next::Reply(reply);
                 }
                 let upstreams = upstreams.clone();
@@ -115,26 +119,23 @@ impl Asker {
         let Stranger { query, upstreams } = stranger;
         let upstream = &self.shared.upstream;
         let forwarded = upstream.forward(&query, &upstreams, &self.netns, &self.places);
-        match forwarded.await {
-            Forwarded::Answered(reply) => {
-                self.shared.counters.forwarded.add();
-                reply
-            }
-            Forwarded::Stale(reply) => {
-                self.shared.counters.stale.add();
-                reply
-            }
-            Forwarded::Failed(reply) => {
-                self.shared.counters.failed.add();
-                reply
-            }
-        }
+        let (counters, tally) = (&self.shared.counters, &self.shared.tally);
+        let (counter, path, reply) = match forwarded.await {
+            Forwarded::Answered(reply) => (&counters.forwarded, Path::Upstream, reply),
+            Forwarded::Stale(reply) => (&counters.stale, Path::Stale, reply),
+            Forwarded::Failed(reply) => (&counters.failed, Path::Nobody, reply),
+        };
+        counter.add();
+        tally.note(None, path, &reply);
+        reply
     }
 
     /// The reply while too many queries are under way already.
     fn refuse(&self, stranger: &Stranger) -> Vec<u8> {
         self.shared.counters.failed.add();
-        stranger.query.failure(ResponseCode::Refused)
+        let reply = stranger.query.failure(ResponseCode::Refused);
+        self.shared.tally.note(None, Path::Nobody, &reply);
+        reply
     }
 }
 

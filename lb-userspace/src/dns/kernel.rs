@@ -20,7 +20,7 @@ use super::records::Records;
 use crate::model::NetworkId;
 
 pub(super) use kept::Kept;
-pub(super) use render::Numbers;
+pub(super) use render::{Numbers, answers, view};
 
 /// The maps that the kernel answers from. Each call is one step for everybody who reads.
 pub trait Kernel: Debug + Send + Sync {

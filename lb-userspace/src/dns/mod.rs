@@ -26,6 +26,8 @@ mod server;
 mod service;
 mod stream;
 mod takeover;
+mod tally;
+mod told;
 mod upstream;
 
 pub use counters::Counts;
@@ -34,3 +36,5 @@ pub use records::{Known, Records, Upstreams, View};
 pub use rules::{Forwarding, Rules};
 pub use server::{Dns, Options};
 pub use takeover::TakeoverError;
+pub use tally::{Outcome, Path};
+pub use told::Told;

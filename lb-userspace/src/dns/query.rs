@@ -171,6 +171,11 @@ impl Query {
         cut
     }
 
+    /// The message as it came.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Id, flags and counts of the message.
     pub(super) fn header(&self) -> [u8; HEADER] {
         // `parse` saw to it that they are there.

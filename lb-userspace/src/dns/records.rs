@@ -15,7 +15,7 @@
 //! is the alias of a `vip` Group too, and one of those containers is no Member, the VIP would hide
 //! that container: such a word has the addresses of everybody who bears it, as under Docker.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rules::Rules;
@@ -156,17 +156,22 @@ impl<'a> View<'a> {
     /// counts. For `a.b.c` these are tried in turn: `a.b.c` on every Network of the asker, `a.b` on its
     /// Network `c`, `a` on its Network `b.c`. Names of containers and Networks may contain dots.
     pub fn addresses(&self, name: &str) -> Option<&'a Known> {
-        if let Some(known) = self.look(name, None) {
-            return Some(known);
+        self.find(name).map(|(_, known)| known)
+    }
+
+    /// The same, and the name of the Network that knows it.
+    pub(super) fn find(&self, name: &str) -> Option<(&'a str, &'a Known)> {
+        if let Some(found) = self.look(name, None) {
+            return Some(found);
         }
         let dots = name.rmatch_indices('.');
         dots.map(|(dot, _)| self.look(&name[..dot], Some(&name[dot + 1..])))
-            .find_map(|known| known)
+            .find_map(|found| found)
     }
 
     /// The same of one name on one Network, or on all of the asker's: first the names that it alone
     /// has for others.
-    fn look(&self, name: &str, network: Option<&str>) -> Option<&'a Known> {
+    fn look(&self, name: &str, network: Option<&str>) -> Option<(&'a str, &'a Known)> {
         let lower = name.to_ascii_lowercase();
         let asked = || {
             let asked = self.asked();
@@ -174,9 +179,9 @@ impl<'a> View<'a> {
         };
         let linked = asked().find_map(|(asked, table)| {
             let target = asked.linked.get(name)?;
-            table.names.get(target)
+            table.know(target)
         });
-        linked.or_else(|| asked().find_map(|(_, table)| table.names.get(&lower)))
+        linked.or_else(|| asked().find_map(|(_, table)| table.know(&lower)))
     }
 
     /// Whether the asker has names that nobody else has.
@@ -188,10 +193,28 @@ impl<'a> View<'a> {
     /// The full name of `address`, such as `web.front`; `None` if it belongs to nobody on the
     /// asker's Networks.
     pub fn owner(&self, address: IpAddr) -> Option<String> {
+        let (network, owner) = self.find_owner(address)?;
+        Some(format!("{owner}.{network}"))
+    }
+
+    /// The Network that an address is of, and its name there.
+    pub(super) fn find_owner(&self, address: IpAddr) -> Option<(&'a str, &'a str)> {
         self.tables().find_map(|table| {
             let owner = table.owners.get(&address)?;
-            Some(format!("{owner}.{}", table.network))
+            Some((table.network.as_str(), owner.as_str()))
         })
+    }
+
+    /// Every name that the asker may ask for by itself, with the Network that answers.
+    pub fn names(&self) -> Vec<(&'a str, &'a str, &'a Known)> {
+        let linked = self.asked().flat_map(|(asked, _)| asked.linked.keys());
+        let plain = self.tables().flat_map(|table| table.names.keys());
+        let words: BTreeSet<&'a str> = linked.chain(plain).map(String::as_str).collect();
+        let found = |word: &'a str| {
+            let (network, known) = self.find(word)?;
+            Some((network, word, known))
+        };
+        words.into_iter().filter_map(found).collect()
     }
 
     /// Who is asked about the rest.
@@ -244,6 +267,11 @@ impl Known {
 }
 
 impl Table {
+    /// The Network's name, and what is known of a name in lower case.
+    fn know(&self, name: &str) -> Option<(&str, &Known)> {
+        Some((&self.network, self.names.get(name)?))
+    }
+
     fn build(
         network: &Network,
         attached: &[(&Container, &Attachment)],

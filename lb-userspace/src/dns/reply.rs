@@ -25,8 +25,8 @@ use super::service;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Decision<'a> {
-    /// These bytes are the reply.
-    Reply(Vec<u8>),
+    /// These bytes are the reply, made of what is known of this Network.
+    Reply(Vec<u8>, Option<&'a str>),
     /// Somebody else knows: ask them.
     Forward(&'a Upstreams),
 }
@@ -36,17 +36,20 @@ pub(super) enum Decision<'a> {
 /// to try again (SERVFAIL) and no name of ours is asked outside.
 pub(super) fn decide<'a>(query: &Query, view: Option<View<'a>>) -> Decision<'a> {
     if query.has_unknown_edns() {
-        return Decision::Reply(query.failure(ResponseCode::BADVERS));
+        return Decision::Reply(query.failure(ResponseCode::BADVERS), None);
     }
     let Some(view) = view else {
-        return Decision::Reply(query.failure(ResponseCode::ServFail));
+        return Decision::Reply(query.failure(ResponseCode::ServFail), None);
     };
     if query.class() != DNSClass::IN {
         return Decision::Forward(view.upstreams());
     }
     match answers(query, view) {
-        Some(answers) => Decision::Reply(known(query, answers, view.rules().ttl)),
-        None if stays_here(query, view) => Decision::Reply(known(query, Vec::new(), 0)),
+        Some((network, answers)) => {
+            let reply = known(query, answers, view.rules().ttl);
+            Decision::Reply(reply, Some(network))
+        }
+        None if stays_here(query, view) => Decision::Reply(known(query, Vec::new(), 0), None),
         None => Decision::Forward(view.upstreams()),
     }
 }
@@ -57,40 +60,39 @@ fn stays_here(query: &Query, view: View<'_>) -> bool {
     is_address && !view.rules().single_labels && query.name().num_labels() == 1
 }
 
-/// The records that answer `query`; `None` if the name is not ours.
-fn answers(query: &Query, view: View<'_>) -> Option<Vec<RData>> {
+/// The records that answer `query`, and the Network that they are of; `None` if the name is not ours.
+fn answers<'a>(query: &Query, view: View<'a>) -> Option<(&'a str, Vec<RData>)> {
     if query.kind() == RecordType::PTR
         && let Some(address) = address_of(query.name())
     {
-        let owner = view.owner(address)?;
-        let owner = Name::from_labels(owner.split('.').map(str::as_bytes));
-        return Some(
-            owner
-                .map(|owner| RData::PTR(PTR(owner)))
-                .into_iter()
-                .collect(),
-        );
+        let (network, owner) = view.find_owner(address)?;
+        let labels = owner.split('.').chain(network.split('.'));
+        let owner = Name::from_labels(labels.map(str::as_bytes));
+        let record = owner.map(|owner| RData::PTR(PTR(owner)));
+        return Some((network, record.into_iter().collect()));
     }
     let text = text_of(query.name())?;
     if query.kind() == RecordType::SRV
         && view.rules().srv
         && let Some(service) = service::read(&text)
     {
-        let known = view.addresses(service.name)?;
-        return Some(service.record(known, query.name()).into_iter().collect());
+        let (network, known) = view.find(service.name)?;
+        let record = service.record(known, query.name());
+        return Some((network, record.into_iter().collect()));
     }
-    let known = view.addresses(&text)?;
+    let (network, known) = view.find(&text)?;
     let kind = query.kind();
     let is_leaked = !matches!(kind, RecordType::A | RecordType::AAAA | RecordType::MX);
     if is_leaked && view.rules().leak {
         return None;
     }
-    Some(match kind {
+    let answers = match kind {
         RecordType::A => v4_of(known).collect(),
         RecordType::AAAA => v6_of(known).collect(),
         RecordType::ANY => v4_of(known).chain(v6_of(known)).collect(),
         _ => Vec::new(),
-    })
+    };
+    Some((network, answers))
 }
 
 fn v4_of(known: &Known) -> impl Iterator<Item = RData> + '_ {

@@ -24,6 +24,8 @@ use super::kernel::{Kept, Kernel, Mirror};
 use super::records::Records;
 use super::rules::Forwarding;
 use super::takeover::{Sockets, TakeoverError};
+use super::tally::{Outcome, Path, Tally};
+use super::told::{Told, told};
 use super::upstream::Upstream;
 use crate::model::{Netns, NetworkId};
 
@@ -90,6 +92,7 @@ impl Dns {
             records: ArcSwap::default(),
             upstream: Arc::new(upstream),
             counters: Counters::default(),
+            tally: Tally::default(),
         });
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -194,6 +197,42 @@ impl Dns {
     pub fn kernel_counts(&self) -> Vec<(Option<NetworkId>, InKernel)> {
         self.mirror()
             .map_or_else(Vec::new, |mirror| mirror.counts())
+    }
+
+    /// How many answers were given so far: by the Network whose name was asked for (`None`: a name
+    /// of others), by who gave them, and by what they said.
+    pub fn tally(&self) -> Vec<(Option<String>, Path, Outcome, u64)> {
+        let records = self.shared.records.load();
+        let name = |id: &NetworkId| {
+            let table = records.tables().iter().find(|table| table.id == *id);
+            table.map(|table| table.network.clone())
+        };
+        let mut all = self.shared.tally.all();
+        for (network, counts) in self.kernel_counts() {
+            let network = network.as_ref().and_then(name);
+            for (outcome, count) in [
+                (Outcome::Records, counts.answered),
+                (Outcome::Empty, counts.empty),
+                (Outcome::Absent, counts.absent),
+            ] {
+                if count > 0 {
+                    all.push((network.clone(), Path::Kernel, outcome, count));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// What the container in `netns` would be answered about the records of the type called `kind` of
+    /// `name`, without asking anybody; `None` if there are no such name and type.
+    pub fn told(&self, netns: &Netns, name: &str, kind: &str) -> Option<Told> {
+        let records = self.shared.records.load();
+        let resolver = self.served.lock().get(&netns.cookie).copied();
+        let resolver = resolver.filter(|_| self.answers_in_kernel());
+        let kind = kind.to_ascii_uppercase().parse().ok()?;
+        let upstream = &self.shared.upstream;
+        told(&records, upstream, netns, resolver, name, kind)
     }
 
     /// What was done so far.

@@ -131,6 +131,26 @@ impl Upstream {
         self.cache.keep_only(host.edition());
     }
 
+    /// The reply to `query` if it is known and good, and nothing else happens.
+    pub(super) fn peek(
+        &self,
+        query: &Query,
+        upstreams: &Upstreams,
+        netns: &Netns,
+    ) -> Option<Vec<u8>> {
+        let key = Key::of(query, self.way(upstreams, netns)?.source)?;
+        match self.cache.get(&key, query, Instant::now()) {
+            Kept::Fresh { reply, .. } => Some(reply),
+            Kept::Stale { .. } | Kept::Nothing => None,
+        }
+    }
+
+    /// The servers that are asked.
+    pub(super) fn servers(&self, upstreams: &Upstreams, netns: &Netns) -> Vec<SocketAddr> {
+        self.way(upstreams, netns)
+            .map_or_else(Vec::new, |way| way.servers)
+    }
+
     /// How many answers are kept.
     pub(super) fn kept(&self) -> usize {
         self.cache.len()

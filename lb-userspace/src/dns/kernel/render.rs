@@ -59,7 +59,10 @@ impl Numbers {
 /// The kernel looks a text up in one table after the other. The daemon first looks for it as a name
 /// everywhere, then for parts of it on one Network. Where these could differ, the text is left to the
 /// daemon in every table.
-pub(super) fn answers(records: &Records, numbers: &mut Numbers) -> BTreeMap<Question, Answer> {
+pub(in crate::dns) fn answers(
+    records: &Records,
+    numbers: &mut Numbers,
+) -> BTreeMap<Question, Answer> {
     let tables = records.tables();
     numbers.retain(tables);
     let mut answers = BTreeMap::new();
@@ -100,7 +103,7 @@ pub(super) fn answers(records: &Records, numbers: &mut Numbers) -> BTreeMap<Ques
 }
 
 /// What may be asked in the namespace; `None` if the kernel is not to answer there.
-pub(super) fn view(
+pub(in crate::dns) fn view(
     records: &Records,
     numbers: &Numbers,
     cookie: u64,

@@ -139,7 +139,7 @@ fn bytes(name: &str, kind: u16, flags: [u8; 2], edns: Option<u8>) -> Vec<u8> {
 fn daemons(records: &Records, bytes: &[u8]) -> Option<Vec<u8>> {
     let query = Query::parse(bytes, Transport::Udp).expect("well-formed");
     match decide(&query, records.view(COOKIE)) {
-        Decision::Reply(reply) => Some(reply),
+        Decision::Reply(reply, _) => Some(reply),
         Decision::Forward(_) => None,
     }
 }

@@ -114,7 +114,7 @@ fn udp(name: &str, kind: RecordType) -> Query {
 /// The reply to `query`; `None` if it is forwarded.
 fn answer(records: &Records, query: &Query) -> Option<Message> {
     match decide(query, records.view(COOKIE)) {
-        Decision::Reply(bytes) => {
+        Decision::Reply(bytes, _) => {
             assert!(bytes.len() <= query.limit().into());
             Some(Message::from_vec(&bytes).expect("our own reply is well-formed"))
         }
@@ -237,7 +237,7 @@ fn other_classes_are_forwarded() {
 fn an_asker_without_records_is_told_to_try_again() {
     let query = udp("web.", RecordType::A);
 
-    let Decision::Reply(bytes) = decide(&query, records(0).view(COOKIE + 1)) else {
+    let Decision::Reply(bytes, _) = decide(&query, records(0).view(COOKIE + 1)) else {
         panic!("a name that may be ours is not forwarded");
     };
 

@@ -1,0 +1,138 @@
+//! Answers by Network, by who gave them, and by what they said.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Who gave an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Path {
+    Kernel,
+    /// From the records.
+    Daemon,
+    /// From what a name server had said before.
+    Cache,
+    /// The same, although it had run out.
+    Stale,
+    /// A name server.
+    Upstream,
+    /// Nobody: the client was told so.
+    Nobody,
+}
+
+/// What an answer said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Records,
+    /// The name is there, and has nothing of the type.
+    Empty,
+    /// There is no such name.
+    Absent,
+    Failed,
+    Refused,
+    Other,
+}
+
+/// The numbers.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Mutex<BTreeMap<Entry, u64>>);
+
+/// The Network's name, `None` for names of others.
+type Entry = (Option<String>, Path, Outcome);
+
+impl Path {
+    /// The name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Daemon => "daemon",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Upstream => "upstream",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+impl Outcome {
+    /// What the bytes of a reply say.
+    pub(super) fn of(reply: &[u8]) -> Self {
+        let (Some(code), Some(answers)) = (reply.get(3), reply.get(6..8)) else {
+            return Self::Other;
+        };
+        match (code & 0x0f, answers) {
+            (0, [0, 0]) => Self::Empty,
+            (0, _) => Self::Records,
+            (2, _) => Self::Failed,
+            (3, _) => Self::Absent,
+            (5, _) => Self::Refused,
+            _ => Self::Other,
+        }
+    }
+
+    /// The name in tables, as `dig` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "NOERROR",
+            Self::Empty => "NODATA",
+            Self::Absent => "NXDOMAIN",
+            Self::Failed => "SERVFAIL",
+            Self::Refused => "REFUSED",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a reply.
+    pub(super) fn note(&self, network: Option<&str>, path: Path, reply: &[u8]) {
+        let entry = (network.map(str::to_owned), path, Outcome::of(reply));
+        *self.lock().entry(entry).or_default() += 1;
+    }
+
+    /// All numbers, none of them 0.
+    pub(super) fn all(&self) -> Vec<(Option<String>, Path, Outcome, u64)> {
+        let all = self.lock();
+        let all = all.iter();
+        all.map(|((network, path, outcome), count)| (network.clone(), *path, *outcome, *count))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Entry, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with this code and number of answers.
+    fn header(code: u8, answers: u8) -> [u8; 12] {
+        [0, 0, 0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]
+    }
+
+    #[test]
+    fn answers_are_counted_by_network_path_and_outcome() {
+        let tally = Tally::default();
+        for (network, path, reply) in [
+            (Some("app"), Path::Daemon, header(0, 1)),
+            (Some("app"), Path::Daemon, header(0, 2)),
+            (Some("app"), Path::Daemon, header(0, 0)),
+            (None, Path::Upstream, header(3, 0)),
+            (None, Path::Nobody, header(2, 0)),
+            (None, Path::Nobody, header(5, 0)),
+        ] {
+            tally.note(network, path, &reply);
+        }
+
+        let app = || Some("app".to_string());
+        let expected = [
+            (None, Path::Upstream, Outcome::Absent, 1),
+            (None, Path::Nobody, Outcome::Failed, 1),
+            (None, Path::Nobody, Outcome::Refused, 1),
+            (app(), Path::Daemon, Outcome::Records, 2),
+            (app(), Path::Daemon, Outcome::Empty, 1),
+        ];
+        assert_eq!(tally.all(), expected);
+    }
+}
