@@ -26,7 +26,7 @@ pub const TCP_ACK: u8 = 0x10;
 
 /// Ethernet II.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Ethernet {
     pub destination: Mac,
     pub source: Mac,
@@ -35,7 +35,7 @@ pub struct Ethernet {
 
 /// RFC 791 §3.1, without options.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Ipv4 {
     /// Version in the high half, header length in 32-bit words in the low half.
     pub version_ihl: u8,
@@ -69,7 +69,7 @@ impl Ipv4 {
 
 /// RFC 8200 §3.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Ipv6 {
     pub version_class_flow: u32,
     pub payload_length: u16,
@@ -92,7 +92,7 @@ impl Ipv6 {
 
 /// RFC 8200 §4.5.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Ipv6Fragment {
     pub next_header: u8,
     pub reserved: u8,
@@ -102,7 +102,7 @@ pub struct Ipv6Fragment {
 
 /// The first two bytes of any other extension header.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Ipv6Extension {
     pub next_header: u8,
     pub length: u8,
@@ -110,7 +110,7 @@ pub struct Ipv6Extension {
 
 /// The first 16 bytes of RFC 9293 §3.1, without window, checksum and urgent pointer's end.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Tcp {
     pub source_port: u16,
     pub destination_port: u16,
@@ -131,7 +131,7 @@ impl Tcp {
 
 /// RFC 768.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Udp {
     pub source_port: u16,
     pub destination_port: u16,
@@ -145,7 +145,7 @@ impl Udp {
 
 /// RFC 792 and RFC 4443 §2.1; the last four bytes depend on the type.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Icmp {
     pub kind: u8,
     pub code: u8,
@@ -163,7 +163,7 @@ impl Icmp {
 
 /// RFC 826, for Ethernet and IPv4.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Arp {
     pub hardware: u16,
     pub protocol: u16,
@@ -192,7 +192,7 @@ impl Arp {
 
 /// Neighbour solicitation and advertisement without options (RFC 4861 §4.3, §4.4).
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Neighbour {
     pub kind: u8,
     pub code: u8,
@@ -203,7 +203,7 @@ pub struct Neighbour {
 
 /// Link-layer address option (RFC 4861 §4.6.1).
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct LinkOption {
     pub kind: u8,
     /// In units of eight bytes.
@@ -213,7 +213,7 @@ pub struct LinkOption {
 
 /// A [`Neighbour`] with its [`LinkOption`]: what answers a solicitation.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(2))]
 pub struct Advertisement {
     pub neighbour: Neighbour,
     pub option: LinkOption,

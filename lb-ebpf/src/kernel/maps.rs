@@ -256,7 +256,7 @@ impl Tables for Maps {
             return false;
         };
         // SAFETY: the element is readable until the program ends; copied at once.
-        *into = unsafe { *entry };
+        unsafe { core::ptr::copy_nonoverlapping(entry, into, 1) };
         true
     }
 

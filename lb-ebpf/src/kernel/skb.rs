@@ -164,6 +164,10 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        // Headers begin at even addresses, not all at whole words.
+        if align_of::<T>() > 2 {
+            return self.load_slowly(offset);
+        }
         let skb = self.context.skb.skb;
         // SAFETY: the kernel hands the program a valid context.
         let start = unsafe { (*skb).data } as usize;
@@ -172,9 +176,9 @@ impl Frame for Skb {
         // The verifier wants to see a bound, and headers end before this one.
         let place = start + core::hint::black_box(offset as usize & 0x7ff);
         if place + size_of::<T>() <= end {
-            // SAFETY: the bytes lie between the packet's start and its end, and every bit pattern is a
-            // `T`; the read needs no alignment.
-            return Some(unsafe { core::ptr::read_unaligned(place as *const T) });
+            // SAFETY: the bytes lie between the packet's start and its end, at an even address, and every
+            // bit pattern is a `T`.
+            return Some(unsafe { core::ptr::read(place as *const T) });
         }
         self.load_slowly(offset)
     }
