@@ -12,6 +12,12 @@ use lb_userspace::netns::{Links, Namespace, PairEnd};
 use crate::deadline::eventually;
 use crate::station::Station;
 
+/// What the host and who is outside call themselves on the link between them.
+const UPLINK_ADDRESSES: [[&str; 2]; 2] = [
+    ["192.0.2.1/24", "192.0.2.2/24"],
+    ["2001:db8:1::1/64", "2001:db8:1::2/64"],
+];
+
 /// A host without anything but bridges and containers.
 #[derive(Debug)]
 pub struct Host {
@@ -24,7 +30,7 @@ pub struct Host {
 pub struct TestNetwork {
     /// From 1; also the zone.
     pub number: u8,
-    bridge: u32,
+    pub bridge: u32,
     stations: Cell<u8>,
 }
 
@@ -52,6 +58,42 @@ impl Host {
             links.add_address(bridge, address).unwrap();
         }
         network
+    }
+
+    /// A namespace outside with a link to this host, whose uplink has the index that is returned.
+    pub fn outside(&self) -> (Namespace, u32) {
+        let outside = isolated();
+        let near = PairEnd {
+            name: "up0",
+            mac: None,
+            namespace: None,
+            master: None,
+        };
+        let far = PairEnd {
+            name: "eth0",
+            mac: None,
+            namespace: Some(&outside),
+            master: None,
+        };
+        let mut links = self.namespace.links().unwrap();
+        links.add_pair(near, far).unwrap();
+        let uplink = links.index_of("up0").unwrap();
+        let mut inside = outside.links().unwrap();
+        let eth0 = inside.index_of("eth0").unwrap();
+        for [ours, theirs] in UPLINK_ADDRESSES.map(|net| net.map(|net| net.parse().unwrap())) {
+            links.add_address(uplink, ours).unwrap();
+            inside.add_address(eth0, theirs).unwrap();
+        }
+        links.set_up(uplink).unwrap();
+        inside.set_up(eth0).unwrap();
+        let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+        let allow = || {
+            for name in forwarding {
+                std::fs::write(format!("/proc/sys/{name}"), "1").unwrap();
+            }
+        };
+        self.namespace.run(allow).unwrap();
+        (outside, uplink)
     }
 
     /// A container called `name` on `network`, up, with addresses that work.

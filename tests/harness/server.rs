@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use lb_userspace::netns::Namespace;
+
 use crate::station::{ANSWER, Family, Station};
 
 /// How soon a server notices that it is to end.
@@ -65,37 +67,14 @@ impl Drop for Server {
 }
 
 impl Station {
-    /// Answers TCP on `port`: [`Answer`] at once, then everything that the client sends back to it,
-    /// in a thread for each client, until the client ends.
+    /// Answers TCP on `port`, as [`serve_tcp`].
     pub fn serves_tcp(&self, family: Family, port: u16) -> Server {
-        let listener = self.listen(family, port);
-        let name = self.name.clone();
-        listener.set_nonblocking(true).unwrap();
-        Server::start(move || match accept(&listener) {
-            Some((client, from)) => {
-                let name = name.clone();
-                thread::spawn(move || echo_stream(client, &name, from));
-                true
-            }
-            None => false,
-        })
+        serve_tcp(&self.namespace, &self.name, family, port)
     }
 
-    /// Answers each datagram on `port` with [`Answer`], a line end and the datagram.
+    /// Answers UDP on `port`, as [`serve_udp`].
     pub fn serves_udp(&self, family: Family, port: u16) -> Server {
-        let socket = self.udp(family, port);
-        let name = self.name.clone();
-        socket.set_read_timeout(Some(TICK)).unwrap();
-        let mut buffer = vec![0; 65_536];
-        Server::start(move || match socket.recv_from(&mut buffer) {
-            Ok((length, from)) => {
-                let mut answer = greeting(&name, from).into_bytes();
-                answer.extend(&buffer[..length]);
-                // A client that is gone by now is no fault of the server.
-                socket.send_to(&answer, from).is_ok()
-            }
-            Err(_elapsed) => false,
-        })
+        serve_udp(&self.namespace, &self.name, family, port)
     }
 
     /// Who answers a TCP connection to `to`.
@@ -111,6 +90,41 @@ impl Station {
         socket.connect(to)?;
         ask_with(&socket, b"who").map(|(answer, _)| answer)
     }
+}
+
+/// Answers TCP on `port` inside a namespace: [`Answer`] at once, then everything that the client sends
+/// back to it, in a thread for each client, until the client ends.
+pub fn serve_tcp(inside: &Namespace, name: &str, family: Family, port: u16) -> Server {
+    let bind = || TcpListener::bind((family.any(), port)).unwrap();
+    let listener = inside.run(bind).unwrap();
+    let name = name.to_owned();
+    listener.set_nonblocking(true).unwrap();
+    Server::start(move || match accept(&listener) {
+        Some((client, from)) => {
+            let name = name.clone();
+            thread::spawn(move || echo_stream(client, &name, from));
+            true
+        }
+        None => false,
+    })
+}
+
+/// Answers each datagram on `port` inside a namespace with [`Answer`], a line end and the datagram.
+pub fn serve_udp(inside: &Namespace, name: &str, family: Family, port: u16) -> Server {
+    let bind = || UdpSocket::bind((family.any(), port)).unwrap();
+    let socket = inside.run(bind).unwrap();
+    let name = name.to_owned();
+    socket.set_read_timeout(Some(TICK)).unwrap();
+    let mut buffer = vec![0; 65_536];
+    Server::start(move || match socket.recv_from(&mut buffer) {
+        Ok((length, from)) => {
+            let mut answer = greeting(&name, from).into_bytes();
+            answer.extend(&buffer[..length]);
+            // A client that is gone by now is no fault of the server.
+            socket.send_to(&answer, from).is_ok()
+        }
+        Err(_elapsed) => false,
+    })
 }
 
 /// Sends `question` over a connected socket: who answers, and what follows the answer.

@@ -7,16 +7,21 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::{
     Addr, Algorithm, Connection, Endpoint, EndpointId, EndpointState, FlowKey, Frontend,
-    FrontendKey, Mac, Reason, Settings, Slot, Timeouts, Veth, VethFlags,
+    FrontendKey, Interface, InterfaceFlags, Mac, Network, NetworkFlags, Port, Reason, Settings,
+    Slot, Timeouts, Veth, VethFlags,
 };
 use lb_userspace::config::Maps;
 use lb_userspace::datapath::{Datapath, Filter, Hook, OBJECT, Options};
 use lb_userspace::instance::Instance;
-use lb_userspace::reconcile::{Role, State, plan};
+use lb_userspace::reconcile::{Fact, Role, Run, State, plan};
 use tempfile::TempDir;
 
-use crate::host::Host;
+use crate::host::{Host, TestNetwork};
 use crate::station::{Family, Station};
+
+/// The host on its uplink.
+const HOST_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 const VIPS_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const VIPS_V6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6565, 0x7200, 0, 0, 0, 0, 0);
@@ -168,6 +173,92 @@ impl<'h> Veer<'h> {
         });
         self.apply();
         vip
+    }
+
+    /// The host has an uplink, by which its networks are masqueraded and published ports are reached.
+    pub fn faces(&mut self, uplink: u32, network: &TestNetwork) {
+        let zone = u16::from(network.number);
+        let [v4, v6] = [false, true].map(|is_v6| network.gateway(is_v6));
+        let served = Network {
+            subnet_v4: v4.into(),
+            subnet_v4_mask: Addr::mask(96 + 24),
+            subnet_v6: v6.into(),
+            subnet_v6_mask: Addr::mask(64),
+            gateway_v4: v4.into(),
+            gateway_v6: v6.into(),
+            bridge: network.bridge,
+            flags: NetworkFlags::SERVED | NetworkFlags::MASQUERADE_V4 | NetworkFlags::MASQUERADE_V6,
+            ..Network::default()
+        };
+        let bridge = Interface {
+            v4: v4.into(),
+            v6: v6.into(),
+            zone,
+            flags: InterfaceFlags::BRIDGE,
+            ..Interface::default()
+        };
+        let way_out = Interface {
+            v4: HOST_V4.into(),
+            v6: HOST_V6.into(),
+            flags: InterfaceFlags::UPLINK,
+            ..Interface::default()
+        };
+        let own = [v4.into(), v6.into(), HOST_V4.into(), HOST_V6.into()];
+        let facts = [
+            Fact::Network(zone, served),
+            Fact::Interface(network.bridge, bridge),
+            Fact::Interface(uplink, way_out),
+        ];
+        for fact in facts.into_iter().chain(own.map(Fact::Local)) {
+            self.wanted.facts.insert(fact.place(), fact);
+        }
+        let settings = &mut self.wanted.settings;
+        (settings.masquerade_first, settings.masquerade_last) = (61_000, 65_535);
+        self.wanted
+            .attached
+            .extend([(Role::Uplink, uplink), (Role::Bridge, network.bridge)]);
+        self.apply();
+    }
+
+    /// Publishes `port` of the container, TCP and UDP, on every address of the host.
+    pub fn publish(&mut self, host_port: u16, station: &Station, port: u16) {
+        let slot = Slot {
+            endpoint: self.id(station),
+            port: Port::new(port),
+            _pad: 0,
+        };
+        let first_slot = self.next_slot;
+        self.next_slot += 1;
+        self.wanted.slots.insert(first_slot, vec![slot]);
+        for (index, protocol) in [6, 17].into_iter().enumerate() {
+            self.wanted.cells.put(Run {
+                protocol,
+                first: host_port,
+                last: host_port,
+                cell: host_port,
+            });
+            for is_v4 in [true, false] {
+                let address = FrontendKey::wildcard(is_v4);
+                let key = FrontendKey::published(address, Port::new(host_port), protocol);
+                let frontend = Frontend {
+                    id: 40 + index as u32 * 2 + u32::from(is_v4),
+                    first_slot,
+                    slot_count: 1,
+                    origin: Port::new(host_port),
+                    ..Frontend::default()
+                };
+                self.wanted.frontends.insert(key, frontend);
+            }
+        }
+        self.apply();
+    }
+
+    /// veer forgets that the container has an IPv6 address.
+    pub fn without_ipv6(&mut self, station: &Station) {
+        let id = self.id(station);
+        let endpoint = self.wanted.endpoints.get_mut(&id).unwrap();
+        endpoint.v6 = Addr::NONE;
+        self.apply();
     }
 
     /// Makes `members` the Members of the Group.

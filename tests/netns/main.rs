@@ -13,6 +13,7 @@ mod dns;
 mod errors;
 mod fragments;
 mod lifetime;
+mod ports;
 mod refusals;
 mod spoofing;
 mod streams;

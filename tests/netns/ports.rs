@@ -1,0 +1,129 @@
+//! Published ports and the way out with real traffic: whole streams, whatever is offloaded.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+
+use lb_userspace::netns::Namespace;
+use veer_tests::host::Host;
+use veer_tests::server::{Answer, ask_with, read_answer};
+use veer_tests::station::{ANSWER, Family};
+use veer_tests::veer::Veer;
+
+/// Bytes that are sent and come back: many segments, cut late.
+const STREAM: usize = 4 << 20;
+
+fn host(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => "192.0.2.1".parse().unwrap(),
+        Family::V6 => "2001:db8:1::1".parse().unwrap(),
+    }
+}
+
+fn outsider(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => "192.0.2.2".parse().unwrap(),
+        Family::V6 => "2001:db8:1::2".parse().unwrap(),
+    }
+}
+
+/// Who answers a connection from `client` to `to`; and everything that is sent comes back.
+fn streams(client: &Namespace, to: SocketAddr) -> Answer {
+    let connect = || TcpStream::connect_timeout(&to, ANSWER);
+    let mut stream = client.run(connect).unwrap().unwrap();
+    stream.set_read_timeout(Some(ANSWER)).unwrap();
+    let answer = read_answer(&mut stream).unwrap();
+    let sent: Vec<u8> = (0..STREAM).map(|n| (n / 7) as u8).collect();
+    let mut received = vec![0; STREAM];
+    let mut writer = stream.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&sent).unwrap());
+        stream.read_exact(&mut received).unwrap();
+    });
+    assert!(received == sent, "the stream came back otherwise");
+    answer
+}
+
+/// Who answers a datagram from `client` to `to`.
+fn datagram(client: &Namespace, to: SocketAddr) -> Answer {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = client.run(|| UdpSocket::bind(any).unwrap()).unwrap();
+    socket.set_read_timeout(Some(ANSWER)).unwrap();
+    socket.connect(to).unwrap();
+    ask_with(&socket, b"who").unwrap().0
+}
+
+#[test]
+fn a_stream_from_outside_reaches_a_published_port_whole() {
+    let ground = Host::new();
+    let network = ground.network();
+    let [web] = ground.stations(&network, ["web"]);
+    let (outside, uplink) = ground.outside();
+    let mut veer = Veer::on(&ground);
+    veer.serve(&[&web]);
+    veer.faces(uplink, &network);
+    veer.publish(8_080, &web, 80);
+
+    for family in Family::BOTH {
+        let (_tcp, _udp) = (web.serves_tcp(family, 80), web.serves_udp(family, 80));
+        let to = SocketAddr::new(host(family), 8_080);
+
+        for answer in [streams(&outside, to), datagram(&outside, to)] {
+            assert_eq!(answer.server, "web");
+            assert_eq!(answer.client.ip(), outsider(family));
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_ipv6_reaches_a_container_that_has_ipv4_alone_whole() {
+    let ground = Host::new();
+    let network = ground.network();
+    let [web] = ground.stations(&network, ["web"]);
+    let (outside, uplink) = ground.outside();
+    let mut veer = Veer::on(&ground);
+    veer.serve(&[&web]);
+    veer.faces(uplink, &network);
+    veer.without_ipv6(&web);
+    veer.publish(8_080, &web, 80);
+    let (_tcp, _udp) = (
+        web.serves_tcp(Family::V4, 80),
+        web.serves_udp(Family::V4, 80),
+    );
+    let to = SocketAddr::new(host(Family::V6), 8_080);
+
+    for answer in [streams(&outside, to), datagram(&outside, to)] {
+        assert_eq!(answer.server, "web");
+        assert_eq!(answer.client.ip(), network.gateway(false));
+    }
+}
+
+#[test]
+fn a_stream_to_the_outside_leaves_under_the_hosts_name_whole() {
+    let ground = Host::new();
+    let network = ground.network();
+    let [client] = ground.stations(&network, ["client"]);
+    let (outside, uplink) = ground.outside();
+    let mut veer = Veer::on(&ground);
+    veer.serve(&[&client]);
+    veer.faces(uplink, &network);
+
+    for family in Family::BOTH {
+        let (_tcp, _udp) = (
+            veer_tests::server::serve_tcp(&outside, "outside", family, 443),
+            veer_tests::server::serve_udp(&outside, "outside", family, 443),
+        );
+        let to = SocketAddr::new(outsider(family), 443);
+
+        let answers = [
+            streams(&client.namespace, to),
+            datagram(&client.namespace, to),
+        ];
+        for answer in answers {
+            assert_eq!(answer.server, "outside");
+            assert_eq!(answer.client.ip(), host(family));
+            assert!(answer.client.port() >= 61_000, "{answer:?}");
+        }
+        client.ping(outsider(family), b"are you there").unwrap();
+    }
+}
