@@ -43,6 +43,11 @@ impl Instance {
         self.folder().join("api.sock")
     }
 
+    /// What kernel settings were before veer changed them.
+    pub fn sysctls(&self) -> PathBuf {
+        self.folder().join("sysctls.json")
+    }
+
     /// The numbers that were given to Networks, Endpoints, Groups and Frontends.
     pub fn identities(&self) -> PathBuf {
         self.folder().join("state.json")

@@ -16,3 +16,4 @@ pub mod model;
 pub mod netns;
 pub mod provider;
 pub mod reconcile;
+pub mod sysctl;

@@ -6,10 +6,11 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::datapath::{Datapath, Options};
+use crate::sysctl::Sysctls;
 
 /// Remove everything that veer has put into the kernel for this network namespace
 ///
-/// Detaches the programs and removes maps and pins; tracked Connections are lost, and containers
+/// Detaches the programs, removes maps and pins, and puts kernel settings back; tracked Connections are lost, and containers
 /// are as if veer had never been there. Stop the daemon first.
 #[derive(Args, Debug)]
 pub(super) struct Uninstall {}
@@ -18,12 +19,17 @@ impl Uninstall {
     pub(super) fn run(self, out: &mut impl Write) -> anyhow::Result<()> {
         let options = Options::here(Config::default().maps)?;
         let done = Datapath::uninstall(&options)?;
+        let settings = Sysctls::open(options.instance.sysctls()).restore()?;
         // The numbers in it mean nothing without the maps.
         match std::fs::remove_file(options.instance.identities()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
-        writeln!(out, "{}: {} pins removed", options.instance, done.pins)?;
+        let (instance, pins) = (&options.instance, done.pins);
+        writeln!(
+            out,
+            "{instance}: {pins} pins removed, {settings} kernel settings put back"
+        )?;
         if done.errors.is_empty() {
             return Ok(());
         }

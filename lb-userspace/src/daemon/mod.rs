@@ -169,6 +169,7 @@ impl Daemon {
         let mut audit = every(AUDIT);
         // The first tick of an interval comes at once, and there is nothing to audit yet.
         audit.tick().await;
+        self.round(false);
         loop {
             let retry = self.rounds.next_retry();
             tokio::select! {
@@ -235,13 +236,14 @@ impl Daemon {
         tracing::info!("the configuration was read again");
     }
 
-    /// One round with the latest observation. Before the first one nothing is known, and nothing is
-    /// touched.
+    /// One round with the latest observation. Before the first one nothing is known, and nothing but
+    /// guards is touched.
     fn round(&mut self, is_news: bool) {
         let snapshot = self.feed.observed.borrow_and_update().clone();
         if let Some(snapshot) = snapshot {
-            block_in_place(|| self.rounds.run(&snapshot, is_news));
+            return block_in_place(|| self.rounds.run(&snapshot, is_news));
         }
+        block_in_place(|| self.rounds.guard());
     }
 }
 

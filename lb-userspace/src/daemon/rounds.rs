@@ -22,7 +22,8 @@ use crate::datapath::{DatapathError, Loopback};
 use crate::dns::Records;
 use crate::model::Observed;
 use crate::provider::Snapshot;
-use crate::reconcile::{Desired, Identities, State, desire, plan};
+use crate::reconcile::{Desired, Identities, State, desire, guard, plan};
+use crate::sysctl::Sysctls;
 
 /// Plans made in one round at most: each but the last leaves out one more attachment.
 const PLANS: usize = 32;
@@ -44,6 +45,7 @@ pub(super) struct Rounds {
     /// By the cookies of their namespaces.
     loopbacks: BTreeMap<u64, Loopback>,
     pace: Pace,
+    sysctls: Sysctls,
 }
 
 impl Rounds {
@@ -56,6 +58,7 @@ impl Rounds {
                 datapath.sizes(shared.config.load().maps),
             )
         };
+        let sysctls = Sysctls::open(shared.instance.sysctls());
         let saved = identities::load(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "identities are taken from the maps instead");
             None
@@ -71,6 +74,7 @@ impl Rounds {
             visited: Visited::default(),
             loopbacks: BTreeMap::new(),
             pace: Pace::default(),
+            sysctls,
         })
     }
 
@@ -99,6 +103,7 @@ impl Rounds {
             self.visited.given_back(*cookie);
         }
         self.leave(&visits.leave);
+        self.forward(&desired);
         self.settle(&desired, now);
         self.shared.view.store(Arc::new(View {
             observed,
@@ -107,6 +112,35 @@ impl Rounds {
         let has_changed = changed || !visits.enter.is_empty();
         if is_news && has_changed {
             self.measure(snapshot.caused_at);
+        }
+    }
+
+    /// Sets what the kernel needs for forwarding.
+    fn forward(&mut self, desired: &Desired) {
+        for sysctl in &desired.sysctls {
+            if let Err(error) = self.sysctls.set(sysctl) {
+                self.shared.fail(
+                    Subject::Host("kernel settings".to_owned()),
+                    error.to_string(),
+                );
+            }
+        }
+    }
+
+    /// Puts guards onto bridges that Docker may have made, before anything is known about them.
+    pub(super) fn guard(&mut self) {
+        let (host, config) = (self.shared.host.load_full(), self.shared.config.load_full());
+        let steps = plan(&self.actual, &guard(&self.actual, &host, &config));
+        let ended = carry_out(
+            &steps,
+            &mut *self.shared.datapath_mut(),
+            &mut self.actual,
+            &Desired::default(),
+            &mut self.shared.progress().failures,
+            Instant::now(),
+        );
+        if ended == Ended::PlanAgain {
+            tracing::warn!("not every bridge has its guard");
         }
     }
 

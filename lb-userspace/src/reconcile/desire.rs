@@ -18,6 +18,7 @@ use self::surroundings::{Linked, Surroundings};
 use super::aliases::aliases;
 use super::desired::{Desired, ServedNamespace, VipRoute};
 use super::identities::{Identities, Present, attachment_name};
+use super::{Fact, State};
 use crate::config::{Config, Masquerade, Mode, Vips};
 use crate::model::{
     Attachment, Container, Elsewhere, EndpointMode, Host, LabelPolicy, Network, NetworkId, Notice,
@@ -34,11 +35,7 @@ pub fn desire(
     config: &Config,
     identities: &mut Identities,
 ) -> Desired {
-    let beside = match config.ports.mode {
-        Mode::Auto => host.has_docker_rules,
-        Mode::Beside => true,
-        Mode::Replace => false,
-    };
+    let beside = is_beside(host, config);
     let mut desired = Desired {
         notices: observed.notices.clone(),
         ..Default::default()
@@ -65,9 +62,11 @@ pub fn desire(
         config,
         networks: &networks,
         zones: &zones,
+        left: left(observed, &networks),
         beside,
     };
     surroundings.program(&placed, &mut desired.state);
+    desired.sysctls = surroundings.sysctls(&desired.state.settings);
     let names = placed.iter().filter(|placed| placed.id != 0);
     let names = names.map(|placed| placed.served.name.as_str()).collect();
     identities.end(&names, &tables);
@@ -77,6 +76,52 @@ pub fn desire(
     desired.notices.sort();
     desired.notices.dedup();
     desired
+}
+
+/// `actual` with guards on the bridges that Docker may have made and nothing is known about: what is
+/// wanted before the first observation. Everything else stays.
+pub fn guard(actual: &State, host: &Host, config: &Config) -> State {
+    let mut guarded = State::default();
+    let (networks, zones) = (Networks::new(), Zones::new());
+    let surroundings = Surroundings {
+        host,
+        config,
+        networks: &networks,
+        zones: &zones,
+        left: BTreeSet::new(),
+        beside: is_beside(host, config),
+    };
+    surroundings.program(&[], &mut guarded);
+    let mut state = actual.clone();
+    state.settings = settings(config, host, surroundings.beside);
+    for (place, fact) in guarded.facts {
+        // What is known to be the bridge of a Network stays that.
+        let known = match state.facts.get(&place) {
+            Some(Fact::Interface(_, interface)) => interface.zone != 0,
+            Some(_) => true,
+            None => false,
+        };
+        if !known {
+            state.facts.insert(place, fact);
+        }
+    }
+    state.attached.extend(guarded.attached);
+    state
+}
+
+fn is_beside(host: &Host, config: &Config) -> bool {
+    match config.ports.mode {
+        Mode::Auto => host.has_docker_rules,
+        Mode::Beside => true,
+        Mode::Replace => false,
+    }
+}
+
+/// Bridges of the Networks that are left to Docker.
+fn left<'a>(observed: &'a Observed, networks: &Networks<'_>) -> BTreeSet<&'a str> {
+    let all = observed.networks.iter();
+    let left = all.filter(|network| !networks.contains_key(&network.id));
+    left.map(|network| network.bridge.as_str()).collect()
 }
 
 /// An attachment of a container to a Network that is served.

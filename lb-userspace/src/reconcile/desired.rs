@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice, Protocol};
+use crate::sysctl::Sysctl;
 
 /// Everything that follows from one observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Desired {
     pub resolvers: Vec<ServedNamespace>,
     /// Published ports, those of one Frontend together.
     pub ports: Vec<ServedPorts>,
+    /// Kernel settings that the way out needs.
+    pub sysctls: Vec<Sysctl>,
     pub notices: Vec<Notice>,
 }
 

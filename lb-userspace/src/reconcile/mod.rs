@@ -23,8 +23,8 @@ mod step;
 mod tables;
 
 pub use cells::{Cells, Run};
-pub use desire::desire;
 use desire::published_name;
+pub use desire::{desire, guard};
 pub use desired::{
     Desired, ServedEndpoint, ServedInterface, ServedNamespace, ServedPorts, VipRoute,
 };

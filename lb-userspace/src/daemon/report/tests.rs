@@ -153,6 +153,7 @@ fn view() -> View {
         }),
         desired: Arc::new(Desired {
             ports: Vec::new(),
+            sysctls: Vec::new(),
             state,
             groups: vec![group],
             endpoints: vec![endpoint("one", 2), endpoint("two", 3), endpoint("web", 5)],

@@ -1,12 +1,13 @@
 //! Networks, subnets, interfaces and addresses: what the programs must know to tell inside from
 //! outside.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lb_common::{
     Addr, Interface, InterfaceFlags, Link, Mac, Network as Line, NetworkFlags, OpenPort, Port,
-    Subnet, SubnetKey, Zone,
+    Settings, Subnet, SubnetKey, Zone,
 };
 
 use super::endpoints::Placed;
@@ -16,6 +17,7 @@ use crate::model::{
     Container, GatewayMode, Host, HostInterface, HostInterfaceKind, Network, NetworkId,
 };
 use crate::reconcile::{Fact, Role, State};
+use crate::sysctl::Sysctl;
 
 /// What surrounds the Endpoints.
 pub(super) struct Surroundings<'a> {
@@ -23,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub config: &'a Config,
     pub networks: &'a Networks<'a>,
     pub zones: &'a Zones<'a>,
+    /// Bridges that are none of veer's.
+    pub left: BTreeSet<&'a str>,
     /// Whether Docker's own rules guard and isolate.
     pub beside: bool,
 }
@@ -47,6 +51,36 @@ impl Surroundings<'_> {
             self.put_open_ports(placed, state);
             self.put_links(placed, state);
         }
+    }
+
+    /// What forwarding needs where the Engine's rules do not see to it.
+    pub(super) fn sysctls(&self, settings: &Settings) -> Vec<Sysctl> {
+        let leading = || self.networks.values().filter(|network| !network.internal);
+        let mut sysctls = Vec::new();
+        if self.beside || leading().next().is_none() {
+            return sysctls;
+        }
+        sysctls.push(Sysctl::Is("ipv4/ip_forward".to_owned(), "1"));
+        let has_v6 = |network: &&Network| network.subnets.iter().any(|net| net.addr().is_ipv6());
+        if leading().any(has_v6) {
+            // A router takes no routes from other routers unless told to: uplinks go on doing so.
+            let uplinks = self
+                .host
+                .interfaces
+                .iter()
+                .filter(|one| self.config.uplinks.has(&one.name, one.has_default_route));
+            sysctls.extend(
+                uplinks.map(|one| {
+                    Sysctl::Becomes(format!("ipv6/conf/{}/accept_ra", one.name), "1", "2")
+                }),
+            );
+            sysctls.push(Sysctl::Is("ipv6/conf/all/forwarding".to_owned(), "1"));
+        }
+        if settings.masquerade_first != 0 {
+            let ports = settings.masquerade_first..=settings.masquerade_last;
+            sysctls.push(Sysctl::Reserved(ports));
+        }
+        sysctls
     }
 
     fn line(&self, network: &Network) -> Line {
@@ -123,7 +157,7 @@ impl Surroundings<'_> {
             return;
         }
         let zone = self.zone_of(one);
-        let is_bridge = zone.is_some() || (!self.beside && is_of_docker(one));
+        let is_bridge = zone.is_some() || (!self.beside && self.is_unknown(one));
         let is_uplink = !is_bridge && self.config.uplinks.has(&one.name, one.has_default_route);
         let flags = [
             (is_uplink, InterfaceFlags::UPLINK),
@@ -157,6 +191,12 @@ impl Surroundings<'_> {
         };
         let (id, _) = networks.find(|(_, network)| is(network))?;
         self.zones.get(id).copied()
+    }
+
+    /// Whether Docker may have made the bridge. It tells of one only after containers can be on it, at
+    /// its start long after: until then nothing passes.
+    fn is_unknown(&self, bridge: &HostInterface) -> bool {
+        is_of_docker(bridge) && !self.left.contains(bridge.name.as_str())
     }
 
     fn is_trusted(&self, name: &str) -> bool {
@@ -298,8 +338,7 @@ fn is_global_v6(address: &IpAddr) -> bool {
     }
 }
 
-/// Whether the Engine gives such names to bridges. It tells of a bridge only after containers can be
-/// on it, at its start long after: until then nothing passes.
+/// Whether the Engine gives such names to bridges.
 fn is_of_docker(interface: &HostInterface) -> bool {
     let hexadecimal =
         |digits: &str| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
