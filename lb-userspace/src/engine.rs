@@ -48,6 +48,13 @@ impl Process {
         !self.arguments.contains(&off) && in_file.unwrap_or(true)
     }
 
+    /// Whether its command line names the switch.
+    pub fn has_argument(&self, name: &str) -> bool {
+        let (bare, valued) = (format!("--{name}"), format!("--{name}="));
+        let mut arguments = self.arguments.iter();
+        arguments.any(|word| *word == bare || word.starts_with(&valued))
+    }
+
     /// The file that it reads its settings from.
     pub fn settings_path(&self) -> PathBuf {
         settings_path(&self.arguments)

@@ -6,8 +6,10 @@
 )]
 
 mod dns;
+mod ports;
 mod provider;
 mod restart;
 mod site;
 mod stage;
+mod street;
 mod walk;

@@ -48,6 +48,11 @@ impl Engine {
     /// An Engine with [`IMAGE`] whose host is `host`. Panics, with what to do, if there is none to
     /// be had.
     pub fn start(host: Namespace) -> Self {
+        Self::start_with(host, &[])
+    }
+
+    /// The same, started with `arguments`.
+    pub fn start_with(host: Namespace, arguments: &[&str]) -> Self {
         for program in ["dockerd", "docker", "busybox", "setpriv", "tar"] {
             assert!(
                 is_installed(program),
@@ -57,7 +62,11 @@ impl Engine {
         let folder = tempfile::Builder::new().prefix("veer-engine-").tempdir();
         let folder = folder.expect("make a folder for an Engine");
         fs::write(folder.path().join("daemon.json"), "{}").expect("write the Engine's settings");
-        let (pid, keeper) = keep(host, dockerd(folder.path()));
+        let (pid, keeper) = {
+            let mut command = dockerd(folder.path());
+            command.args(arguments);
+            keep(host, command)
+        };
         let engine = Self {
             folder,
             pid,

@@ -10,6 +10,7 @@ mod explain;
 mod frontends;
 mod groups;
 mod lab;
+mod migrate;
 mod names;
 mod networks;
 mod run;
@@ -60,6 +61,7 @@ enum Verb {
     Frontends(frontends::Frontends),
     Groups(groups::Groups),
     Lab(lab::Lab),
+    Migrate(migrate::Migrate),
     Names(names::Names),
     Networks(networks::Networks),
     Run(run::Run),
@@ -77,6 +79,7 @@ impl Cli {
                 return Ok(if usable { Exit::Ok } else { Exit::Failure });
             }
             Verb::Lab(verb) => return verb.run(out).await,
+            Verb::Migrate(verb) => verb.run(out)?,
             Verb::Config(verb) => verb.run(socket, out).await?,
             Verb::Connections(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Dns(verb) => verb.run(&client(socket)?, out).await?,

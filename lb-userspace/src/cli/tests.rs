@@ -60,6 +60,7 @@ fn the_help_lists_every_verb() {
     for verb in [
         "run",
         "lab",
+        "migrate",
         "names",
         "uninstall",
         "check",

@@ -82,10 +82,7 @@ impl Hooks<'_> {
         ifindex: u32,
         loaded: &Programs,
     ) -> Result<(), DatapathError> {
-        for hooked in programs(role)
-            .iter()
-            .filter(|hooked| loaded.has(hooked.program))
-        {
+        for hooked in programs(role) {
             let program = loaded.get(hooked.program)?;
             if !self.replace(*hooked, ifindex, program)? {
                 let attached = match self.hook {
@@ -153,10 +150,7 @@ impl Hooks<'_> {
         let mut kept = Kept::default();
         for role in Role::ALL {
             let mut whole: Option<BTreeSet<u32>> = None;
-            for hooked in programs(role)
-                .iter()
-                .filter(|hooked| loaded.has(hooked.program))
-            {
+            for hooked in programs(role) {
                 let program = loaded.get(hooked.program)?;
                 let mut replaced = BTreeSet::new();
                 for ifindex in self.pins.links(hooked.program)? {

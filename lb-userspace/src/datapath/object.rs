@@ -20,7 +20,6 @@ use super::maps::Maps;
 use super::pins::{self, Pins};
 use super::spec::{self, Spec};
 use crate::config::Maps as Sizes;
-use crate::reconcile::Role;
 
 /// The program that deletes Connections; runs only when it is called.
 pub(super) const COLLECT: &str = "collect";
@@ -60,11 +59,6 @@ impl Programs {
             kind: "program",
             name,
         })
-    }
-
-    /// Whether the object has the program.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
     }
 
     /// Pins every program, in the place of those that were pinned.
@@ -250,9 +244,6 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
     let names = answers_names().then_some(DNS_LO);
     for name in hooked.chain([COLLECT]).chain(names).chain(socket) {
         let kind = "program";
-        if is_optional(name) && ebpf.program(name).is_none() {
-            continue;
-        }
         let program = ebpf.program_mut(name);
         let program = program.ok_or(DatapathError::Incomplete { kind, name })?;
         load(program, name).map_err(|error| program_error(name, error))?;
@@ -266,13 +257,6 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
         programs.insert(name, fd);
     }
     Ok(Programs(programs))
-}
-
-/// Programs on bridges and uplinks: an object without them balances VIPs alone.
-fn is_optional(name: &str) -> bool {
-    let roles = [Role::Bridge, Role::Uplink];
-    let mut programs = roles.into_iter().flat_map(hooks::programs);
-    programs.any(|hooked| hooked.program == name)
 }
 
 fn load(program: &mut Program, name: &'static str) -> Result<(), ProgramError> {

@@ -80,27 +80,31 @@ fn docker(settings: &Settings) -> Vec<Verdict> {
     if settings.swarm {
         verdicts.push(Verdict::warning(
             "swarm",
-            "active: overlay networks and services are not served",
+            "active: overlay networks, services and their ingress ports are left to Docker",
             "leave services to Docker; veer serves the bridge networks of this host",
         ));
     }
     match settings.iptables {
-        Some(false) => verdicts.push(Verdict::warning(
-            "iptables",
-            "off: nothing isolates Networks, masquerades or publishes ports",
-            "remove iptables=false from the Engine's settings",
+        Some(false) => verdicts.push(Verdict::ok(
+            "mode",
+            "replace: the Engine has no rules, veer publishes ports, masquerades and isolates",
         )),
         Some(true) => verdicts.push(Verdict::ok(
-            "iptables",
-            "on: Docker's rules stay as they are",
+            "mode",
+            "beside: Docker's rules stay; `veer migrate show` tells how veer does all of it",
         )),
         None => {}
     }
     if let Some(proxy) = settings.userland_proxy {
-        verdicts.push(Verdict::ok(
-            "userland-proxy",
-            format!("{}: does not matter", on_off(proxy)),
-        ));
+        let found = format!("{}: does not matter", on_off(proxy));
+        verdicts.push(match (settings.iptables, proxy) {
+            (Some(false), true) => Verdict::warning(
+                "userland-proxy",
+                "on: a process for each published port, which nobody uses",
+                "`veer migrate apply` turns it off",
+            ),
+            _ => Verdict::ok("userland-proxy", found),
+        });
     }
     verdicts
 }

@@ -106,6 +106,7 @@ fn settings_of_docker_that_matter_are_told() {
     if let Engine::Answering(settings) = &mut facts.engine {
         settings.swarm = true;
         settings.iptables = Some(false);
+        settings.userland_proxy = Some(true);
     }
     facts.bridge_netfilter = Some(true);
     facts.strangers.push(Stranger {
@@ -120,7 +121,7 @@ fn settings_of_docker_that_matter_are_told() {
 
     assert_eq!(
         warnings,
-        ["swarm", "iptables", "br_netfilter", "other programs"]
+        ["swarm", "userland-proxy", "br_netfilter", "other programs"]
     );
 }
 
