@@ -403,11 +403,15 @@ fn the_operator_is_told_who_would_answer_what() {
     let (web, front, back) = (&stage.web, &stage.front, &stage.back);
     let client = site.host.name("asker");
     site.run(front, &client, "--dns 172.27.19.53");
-    eventually("it is served", || {
-        site.daemon
-            .veer(["dns", "names", &client])
-            .contains(web.as_str())
+    let inside = site.host.engine.namespace_of(&client);
+    eventually("veer answers it, and not Docker", || {
+        ask(&inside, ASKED, web, A).ttls == BTreeSet::from([5])
     });
+    eventually("the operator is told of it", || {
+        site.daemon.veer(["endpoints"]).contains(&client)
+    });
+    let names = site.daemon.veer(["dns", "names", &client]);
+    assert!(names.contains(web.as_str()), "{names}");
     let told = |name: &str, kind: &str| site.daemon.veer(["dns", "query", &client, name, kind]);
 
     let ours = told(web, "A");
@@ -425,8 +429,6 @@ fn the_operator_is_told_who_would_answer_what() {
     let elsewhere = told(&format!("{web}.{back}"), "A");
     assert!(elsewhere.contains("none of them knows"), "{elsewhere}");
 
-    let inside = site.host.engine.namespace_of(&client);
-    ask(&inside, ASKED, web, A);
     let counts = site.daemon.veer(["dns"]);
     assert!(counts.contains(front.as_str()), "{counts}");
 }
