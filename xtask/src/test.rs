@@ -16,13 +16,16 @@ use crate::{
 type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 10] = [
     ("busybox", "busybox-static"),
     ("dig", "dnsutils"),
     ("getent", "libc-bin"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
+    ("java", "default-jdk-headless"),
     ("musl-gcc", "musl-tools"),
+    ("node", "nodejs"),
+    ("python3", "python3-minimal"),
     ("nsenter", "util-linux"),
 ];
 

@@ -3,13 +3,16 @@
 mod hooks;
 mod site;
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::io::{IoSlice, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use veer_tests::deadline::within;
 
 use site::{ASKED, OURS, Served, Site, THEIRS, address, framed, question, read_framed};
@@ -84,6 +87,72 @@ fn python_is_answered() {
 
         assert_eq!(printed.trim(), format!("{V4} web.front {V4} {V6}"));
     }
+}
+
+#[test]
+fn node_is_answered_by_the_c_library_and_by_its_own_resolver() {
+    let script = "const dns = require('dns').promises; (async () => {\
+                  console.log((await dns.lookup('web', {family: 4})).address,\
+                  ...await dns.resolve4('web'), ...await dns.resolve6('web.front'),\
+                  ...await dns.reverse('10.0.0.1')) })()";
+    for served in Served::both() {
+        let printed = served.site.prints("node", &["-e", script]);
+
+        assert_eq!(printed.trim(), format!("{V4} {V4} {V6} web.front"));
+    }
+}
+
+#[test]
+fn java_is_answered() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/dns/Resolve.java");
+    for served in Served::both() {
+        let printed = served.site.prints("java", &[program, "web"]);
+
+        assert!(printed.contains(V4), "{printed}");
+        assert!(printed.contains("fd00:0:0:0:0:0:0:1"), "{printed}");
+    }
+}
+
+#[test]
+fn many_queries_in_one_system_call_are_all_answered() {
+    for served in Served::both() {
+        let client = served.site.udp("127.0.0.1:0");
+        let queries: Vec<Vec<u8>> = (0..16_u8)
+            .map(|id| {
+                let mut query = question();
+                query[1] = id;
+                query
+            })
+            .collect();
+
+        send_at_once(&client, &queries);
+
+        let mut ids = BTreeSet::new();
+        for _ in &queries {
+            let mut buffer = [0; 512];
+            let (length, from) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((from, address(&buffer[..length])), (ASKED, OURS));
+            ids.insert(buffer[1]);
+        }
+        assert_eq!(ids.len(), queries.len());
+    }
+}
+
+/// Sends every datagram to the resolver with one sendmmsg(2).
+fn send_at_once(client: &UdpSocket, queries: &[Vec<u8>]) {
+    let parts: Vec<[IoSlice<'_>; 1]> = queries.iter().map(|query| [IoSlice::new(query)]).collect();
+    let to = SockaddrStorage::from(ASKED);
+    let addresses = vec![Some(to); queries.len()];
+    let mut headers = MultiHeaders::preallocate(queries.len(), None);
+    let sent = sendmmsg(
+        client.as_raw_fd(),
+        &mut headers,
+        &parts,
+        &addresses,
+        [],
+        MsgFlags::empty(),
+    );
+    assert_eq!(sent.unwrap().count(), queries.len());
 }
 
 #[test]
