@@ -397,6 +397,48 @@ fn an_alias_is_one_address_that_is_balanced_and_all_of_them_in_dnsrr_mode() {
 }
 
 #[test]
+fn containers_that_come_and_go_leave_neither_socket_nor_link_behind() {
+    let site = Site::new();
+    let net = site.host.name("churn");
+    site.docker(&format!("network create --subnet 172.27.20.0/24 {net}"));
+    let status = site.daemon.veer(["status"]);
+    let pid = status
+        .split("pid ")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next();
+    let files = format!("/proc/{}/fd", pid.unwrap());
+    let open = || std::fs::read_dir(&files).unwrap().count();
+    let churn = || {
+        for _ in 0..10 {
+            let name = site.host.name("brief");
+            site.run(&net, &name, "");
+            let inside = site.host.engine.namespace_of(&name);
+            eventually("veer answers it", || {
+                ask(&inside, ASKED, &name, A).ttls == BTreeSet::from([5])
+            });
+            drop(inside);
+            site.docker(&format!("rm -f {name}"));
+        }
+    };
+    churn();
+    eventually("nobody is left", || {
+        site.daemon.veer(["endpoints"]).lines().count() == 1
+    });
+    let before = open();
+
+    churn();
+
+    eventually("every file is closed", || open() <= before);
+    assert_eq!(
+        site.daemon.veer(["names"]).lines().count(),
+        1,
+        "no name is left"
+    );
+}
+
+#[test]
 fn the_operator_is_told_who_would_answer_what() {
     let stage = Stage::new(19);
     let site = &stage.site;
