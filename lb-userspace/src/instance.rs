@@ -43,6 +43,11 @@ impl Instance {
         self.folder().join("api.sock")
     }
 
+    /// veer's table in nftables, if it has one.
+    pub fn rules(&self) -> PathBuf {
+        self.folder().join("rules.nft")
+    }
+
     /// What kernel settings were before veer changed them.
     pub fn sysctls(&self) -> PathBuf {
         self.folder().join("sysctls.json")

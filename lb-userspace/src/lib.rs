@@ -14,6 +14,7 @@ pub mod engine;
 pub mod instance;
 pub mod model;
 pub mod netns;
+pub mod nft;
 pub mod provider;
 pub mod reconcile;
 pub mod sysctl;

@@ -282,3 +282,60 @@ fn there_are_no_rules_and_no_proxies() {
         .filter(|line| line.contains("docker-proxy") && line.contains("8035"));
     assert_eq!(proxies.count(), 0, "{}", web.name);
 }
+
+#[test]
+fn the_kernel_masquerades_if_it_is_to_and_lets_nobody_in() {
+    let street = Street::configured("[ports]\nmasquerade = \"kernel\"\n");
+    let client = street.run(&street.network(36, ""), "");
+    let _inside = client.serves(80);
+    let _server = Server::start(&street.outside, "outside", 8_036);
+    let mut links = street.outside.links().unwrap();
+    links.add_default_route(HOST_V4.parse().unwrap()).unwrap();
+
+    for (address, source) in [(OUTSIDE_V4, HOST_V4), (OUTSIDE_V6, HOST_V6)] {
+        let answer = ask(&client.namespace, address, 8_036);
+        let answer = answer.unwrap_or_else(|error| panic!("{address}: {error}"));
+        assert_eq!(answer, told("outside", source));
+    }
+    let answer = ask_within(&street.outside, "10.36.0.2", 80, SILENCE);
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+#[test]
+fn a_group_is_published_by_the_configuration_and_rules_say_for_whom() {
+    let config = "
+        [[publish]]
+        port = 8037
+        network = \"front\"
+        alias = \"web\"
+        target_port = 80
+        [[publish]]
+        port = 8038
+        network = \"front\"
+        alias = \"web\"
+        target_port = 80
+        [[firewall]]
+        action = \"deny\"
+        source = \"192.0.2.0/24\"
+        port = 8038
+    ";
+    let street = Street::configured(config);
+    street.docker("network create --subnet 10.37.0.0/16 front");
+    let members = [(), ()].map(|()| street.run("front", "--net-alias web"));
+    let _servers = members.each_ref().map(|member| member.serves(80));
+    street.published(8_038);
+
+    let mut seen: Vec<_> = (0..2)
+        .map(|_| ask(&street.outside, HOST_V4, 8_037).unwrap())
+        .collect();
+    seen.sort();
+    let mut expected = members
+        .each_ref()
+        .map(|member| told(&member.name, OUTSIDE_V4));
+    expected.sort();
+    assert_eq!(seen, expected);
+    let denied = ask_within(&street.outside, HOST_V4, 8_038, SILENCE);
+    assert!(denied.is_err(), "{denied:?}");
+    let reasons = street.daemon.veer(["status"]);
+    assert!(reasons.contains("source-denied"), "{reasons}");
+}

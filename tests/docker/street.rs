@@ -39,6 +39,11 @@ pub(crate) struct Street {
 
 impl Street {
     pub(crate) fn new() -> Self {
+        Self::configured("")
+    }
+
+    /// The same with more in veer's configuration.
+    pub(crate) fn configured(config: &str) -> Self {
         let (namespace, outside) = joined();
         let arguments = [
             "--iptables=false",
@@ -47,7 +52,7 @@ impl Street {
         ];
         let engine = Engine::start_with(again(&namespace), &arguments);
         let host = Host { namespace, engine };
-        let daemon = Daemon::start(again(&host.namespace), &host.engine.socket());
+        let daemon = Daemon::start_with(again(&host.namespace), &host.engine.socket(), config);
         Self {
             daemon,
             host,

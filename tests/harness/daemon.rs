@@ -39,6 +39,11 @@ pub struct Daemon {
 impl Daemon {
     /// Serves `host`, following the Engine at `socket`. Returns when its API answers.
     pub fn start(host: Namespace, socket: &Path) -> Self {
+        Self::start_with(host, socket, "")
+    }
+
+    /// The same with more in the configuration.
+    pub fn start_with(host: Namespace, socket: &Path, config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("veer-daemon-").tempdir();
         let mut daemon = Self {
             host,
@@ -47,7 +52,7 @@ impl Daemon {
             process: None,
             starts: 0,
         };
-        fs::write(daemon.config(), MAPS).unwrap();
+        fs::write(daemon.config(), format!("{MAPS}{config}")).unwrap();
         daemon.returns();
         daemon
     }

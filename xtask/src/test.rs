@@ -16,7 +16,7 @@ use crate::{
 type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     ("busybox", "busybox-static"),
     ("dig", "dnsutils"),
     ("getent", "libc-bin"),
@@ -24,9 +24,10 @@ const NEEDS: [Need; 10] = [
     ("iptables", "iptables"),
     ("java", "default-jdk-headless"),
     ("musl-gcc", "musl-tools"),
+    ("nft", "nftables"),
     ("node", "nodejs"),
-    ("python3", "python3-minimal"),
     ("nsenter", "util-linux"),
+    ("python3", "python3-minimal"),
 ];
 
 /// Run every test of the workspace, in namespaces, on a real Engine and on other kernels

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::datapath::{Datapath, Options};
+use crate::nft::Table;
 use crate::sysctl::Sysctls;
 
 /// Remove everything that veer has put into the kernel for this network namespace
@@ -19,6 +20,7 @@ impl Uninstall {
     pub(super) fn run(self, out: &mut impl Write) -> anyhow::Result<()> {
         let options = Options::here(Config::default().maps)?;
         let done = Datapath::uninstall(&options)?;
+        Table::open(options.instance.rules()).set(None)?;
         let settings = Sysctls::open(options.instance.sysctls()).restore()?;
         // The numbers in it mean nothing without the maps.
         match std::fs::remove_file(options.instance.identities()) {

@@ -21,6 +21,7 @@ use crate::config::{Config, Maps};
 use crate::datapath::{DatapathError, Loopback};
 use crate::dns::Records;
 use crate::model::Observed;
+use crate::nft::Table;
 use crate::provider::Snapshot;
 use crate::reconcile::{Desired, Identities, State, desire, guard, plan};
 use crate::sysctl::Sysctls;
@@ -46,6 +47,7 @@ pub(super) struct Rounds {
     loopbacks: BTreeMap<u64, Loopback>,
     pace: Pace,
     sysctls: Sysctls,
+    rules: Table,
 }
 
 impl Rounds {
@@ -58,6 +60,7 @@ impl Rounds {
                 datapath.sizes(shared.config.load().maps),
             )
         };
+        let rules = Table::open(shared.instance.rules());
         let sysctls = Sysctls::open(shared.instance.sysctls());
         let saved = identities::load(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "identities are taken from the maps instead");
@@ -75,6 +78,7 @@ impl Rounds {
             loopbacks: BTreeMap::new(),
             pace: Pace::default(),
             sysctls,
+            rules,
         })
     }
 
@@ -104,6 +108,7 @@ impl Rounds {
         }
         self.leave(&visits.leave);
         self.forward(&desired);
+        self.masquerade(&desired);
         self.settle(&desired, now);
         self.shared.view.store(Arc::new(View {
             observed,
@@ -123,6 +128,18 @@ impl Rounds {
                     Subject::Host("kernel settings".to_owned()),
                     error.to_string(),
                 );
+            }
+        }
+    }
+
+    /// Has the kernel masquerade, or no longer.
+    fn masquerade(&mut self, desired: &Desired) {
+        match self.rules.set(desired.rules.as_deref()) {
+            Ok(true) => tracing::info!("veer's table in nftables was changed"),
+            Ok(false) => {}
+            Err(error) => {
+                let subject = Subject::Host("masquerade by the kernel".to_owned());
+                self.shared.fail(subject, error.to_string());
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Desired {
     pub ports: Vec<ServedPorts>,
     /// Kernel settings that the way out needs.
     pub sysctls: Vec<Sysctl>,
+    /// The table in nftables that masquerades, where the kernel does that.
+    pub rules: Option<String>,
     pub notices: Vec<Notice>,
 }
 

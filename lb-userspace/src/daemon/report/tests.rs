@@ -154,6 +154,7 @@ fn view() -> View {
         desired: Arc::new(Desired {
             ports: Vec::new(),
             sysctls: Vec::new(),
+            rules: None,
             state,
             groups: vec![group],
             endpoints: vec![endpoint("one", 2), endpoint("two", 3), endpoint("web", 5)],

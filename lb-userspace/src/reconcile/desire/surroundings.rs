@@ -83,6 +83,22 @@ impl Surroundings<'_> {
         sysctls
     }
 
+    /// The table that masquerades what leaves, and lets in nothing but answers.
+    pub(super) fn rules(&self) -> Option<String> {
+        if self.beside || self.config.ports.masquerade != Masquerade::Kernel {
+            return None;
+        }
+        let networks = || self.networks.values().filter(|network| !network.internal);
+        let leaving: String = networks().flat_map(|network| leaving(network)).collect();
+        let entering: String = networks().flat_map(|network| entering(network)).collect();
+        Some(format!(
+            "table inet veer {{\n\
+             chain leaving {{ type nat hook postrouting priority srcnat; policy accept;\n{leaving}}}\n\
+             chain entering {{ type filter hook forward priority filter; policy accept;\n{entering}}}\n\
+             }}\n"
+        ))
+    }
+
     fn line(&self, network: &Network) -> Line {
         let bridge = self.host.bridge(&network.bridge);
         let subnet = |is_v4: bool| {
@@ -273,6 +289,42 @@ impl Surroundings<'_> {
             }
         }
     }
+}
+
+/// The rules that give what leaves the Network an address of the host.
+fn leaving(network: &Network) -> Vec<String> {
+    let policy = &network.policy;
+    let rule = |subnet: &IpNet| {
+        let (family, mode, host) = match subnet {
+            IpNet::V4(_) => ("ip", policy.mode_v4, policy.host_v4.map(IpAddr::V4)),
+            IpNet::V6(_) => ("ip6", policy.mode_v6, policy.host_v6.map(IpAddr::V6)),
+        };
+        let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+        let by = host.map_or("masquerade".to_owned(), |host| {
+            format!("snat {family} to {host}")
+        });
+        let bridge = &network.bridge;
+        (nat && policy.masquerade)
+            .then(|| format!("{family} saddr {subnet} oifname != \"{bridge}\" {by}\n"))
+    };
+    network.subnets.iter().filter_map(rule).collect()
+}
+
+/// The rules that keep out what nobody on the Network has asked for.
+fn entering(network: &Network) -> Vec<String> {
+    let rule = |subnet: &IpNet| {
+        let (family, mode) = match subnet {
+            IpNet::V4(_) => ("ip", network.policy.mode_v4),
+            IpNet::V6(_) => ("ip6", network.policy.mode_v6),
+        };
+        let bridge = &network.bridge;
+        (mode == GatewayMode::Nat).then(|| {
+            format!(
+                "{family} daddr {subnet} iifname != \"{bridge}\" ct state != {{ established, related }} drop\n"
+            )
+        })
+    };
+    network.subnets.iter().filter_map(rule).collect()
 }
 
 /// Another container on the same Network that one is linked to.

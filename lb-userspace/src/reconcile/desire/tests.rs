@@ -559,3 +559,22 @@ fn ten_thousand_ports_are_desired_as_quickly_as_one() {
 
     assert_eq!(written(&many), written(&one));
 }
+
+#[test]
+fn the_kernel_masquerades_where_it_is_asked_to() {
+    let mut scene = observed([]);
+    scene.networks[0].policy.host_v6 = Some("2001:db8::7".parse().unwrap());
+    let mut config = Config::default();
+    let rules = |config: &Config| desire(&scene, &host(), config, &mut Identities::default()).rules;
+    assert_eq!(rules(&config), None);
+
+    config.ports.masquerade = crate::config::Masquerade::Kernel;
+
+    let rules = rules(&config).unwrap();
+    assert!(
+        rules.contains("ip saddr 10.1.0.0/16 oifname != \"br-net\" masquerade\n"),
+        "{rules}"
+    );
+    assert!(rules.contains("snat ip6 to 2001:db8::7\n"), "{rules}");
+    assert!(rules.contains("ip daddr 10.1.0.0/16"), "{rules}");
+}
