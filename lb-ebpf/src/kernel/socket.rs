@@ -176,13 +176,14 @@ impl Family for V6 {
     #[inline(always)]
     fn set_address(&self, address: &Addr) -> bool {
         let [a, b, c, d] = address.words();
-        // SAFETY: as for IPv4, for writing. Word by word: the context takes no wider ones.
-        unsafe {
-            let words = (&raw mut (*self.0.0).user_ip6).cast::<u32>();
-            words.write_volatile(a);
-            words.add(1).write_volatile(b);
-            words.add(2).write_volatile(c);
-            words.add(3).write_volatile(d);
+        // SAFETY: as for IPv4, for writing.
+        let words = unsafe { &raw mut (*self.0.0).user_ip6 }.cast::<u32>();
+        // Word by word: the context takes no wider ones.
+        for (index, word) in [a, b, c, d].into_iter().enumerate() {
+            // SAFETY: the field has four words.
+            let place = unsafe { words.add(index) };
+            // SAFETY: as for the field.
+            unsafe { place.write_volatile(word) };
         }
         true
     }
