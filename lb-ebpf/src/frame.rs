@@ -26,6 +26,9 @@ pub trait Frame {
     /// Interface that the packet reached the host on, when it is about to leave; 0: the host made it.
     fn came_from(&self) -> u32;
 
+    /// The EtherType as on the wire, as the kernel says: also of a packet without Ethernet.
+    fn protocol(&self) -> u16;
+
     /// The EtherType as on the wire, `None` if the frame is too short.
     fn ethertype(&self) -> Option<u16> {
         self.load(ETHERTYPE)
@@ -78,6 +81,9 @@ pub trait Frame {
     /// Makes room for an IPv4 header where an IPv6 header is, or the other way round, and changes the
     /// EtherType. The header's bytes are undefined then.
     fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason>;
+
+    /// Puts an Ethernet header without addresses in front of a packet that has none.
+    fn dress(&mut self, ethertype: u16) -> Result<(), Reason>;
 
     /// Cuts the frame or extends it with undefined bytes.
     fn resize(&mut self, len: u32) -> Result<(), Reason>;

@@ -3,6 +3,7 @@
 
 use lb_common::{InterfaceFlags, Mode, Network, NetworkFlags, Reason};
 
+use crate::bare::Bare;
 use crate::frame::Frame;
 use crate::headers::{TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
@@ -30,6 +31,12 @@ pub fn bridge_out(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work)
 #[inline(always)]
 pub fn uplink_out(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
     counted(tables, outside(frame, tables, work))
+}
+
+/// As [`uplink_out`], on an interface without Ethernet.
+#[inline(always)]
+pub fn uplink_out_bare(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
+    counted(tables, outside(&Bare(frame), tables, work))
 }
 
 #[inline(always)]

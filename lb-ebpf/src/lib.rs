@@ -15,6 +15,7 @@
 #![cfg_attr(not(any(feature = "native", test)), no_std)]
 #![forbid(unsafe_code)]
 
+mod bare;
 mod beyond;
 mod checksum;
 mod collect;
@@ -54,10 +55,10 @@ pub use checksum::Delta;
 pub use collect::{CollectRequest, collect};
 pub use endpoint_in::endpoint_in;
 pub use frame::{Checksum, Frame};
-pub use guards::{bridge_in, bridge_out, uplink_out};
+pub use guards::{bridge_in, bridge_out, uplink_out, uplink_out_bare};
 pub use outcome::{Outcome, Verdict};
 pub use packet::{Fragment, Kind, Packet};
 pub use select::{choose, flow_hash};
 pub use tables::{Amend, Full, Insert, Store, Tables, Work};
-pub use uplink_in::uplink_in;
+pub use uplink_in::{uplink_in, uplink_in_bare};
 pub use way::{Route, Way};

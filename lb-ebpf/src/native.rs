@@ -127,6 +127,19 @@ impl Frame for Buffer {
         self.store(offset, &if udp && new == 0 { u16::MAX } else { new })
     }
 
+    fn protocol(&self) -> u16 {
+        match self.bytes.first().map(|byte| byte >> 4) {
+            Some(4) => TYPE_IPV4,
+            Some(6) => TYPE_IPV6,
+            _ => 0,
+        }
+    }
+
+    fn dress(&mut self, ethertype: u16) -> Result<(), Reason> {
+        self.bytes.splice(0..0, [0; ETHERNET as usize]);
+        self.store(ETHERTYPE, &ethertype)
+    }
+
     fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason> {
         let start = ETHERNET as usize;
         let (old, new, ethertype) = if to_v4 {

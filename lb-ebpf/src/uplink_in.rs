@@ -2,6 +2,7 @@
 
 use lb_common::{Reason, Settings, Veth, Zone};
 
+use crate::bare::Bare;
 use crate::frame::Frame;
 use crate::headers::{TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
@@ -30,13 +31,44 @@ pub static STRANGER: Veth = Veth {
 /// What happens to a packet from outside, done. Counts its Reason.
 #[inline(always)]
 pub fn uplink_in(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
-    let outcome = Outcome::from(steps(frame, tables, work));
+    let outcome = match gate(frame, tables, work) {
+        Ok(()) => enter(frame, tables, work),
+        Err(reason) => Outcome::left(reason),
+    };
+    tables.count(outcome.reason());
+    outcome
+}
+
+/// As [`uplink_in`], on an interface without Ethernet: the packet is given a header once it is known to
+/// be veer's.
+#[inline(always)]
+pub fn uplink_in_bare(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
+    let outcome = Outcome::from(bare(frame, tables, work));
     tables.count(outcome.reason());
     outcome
 }
 
 #[inline(always)]
-fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Outcome, Reason> {
+fn bare(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Outcome, Reason> {
+    let ethertype = frame.protocol();
+    gate(&Bare(frame), tables, work)?;
+    if work.packet.kind() == Kind::IcmpError {
+        frame.dress(ethertype)?;
+        return Ok(icmp_error::translate(frame, tables, &STRANGER, work));
+    }
+    let step = find(tables, work);
+    match step.reason() {
+        Some(reason) if !reason.is_drop() => Err(reason),
+        _ => {
+            frame.dress(ethertype)?;
+            send::send(frame, tables, &STRANGER, work, step)
+        }
+    }
+}
+
+/// Reads the packet into `work.packet`. Fails where it is the host's, or nobody's.
+#[inline(always)]
+fn gate(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<(), Reason> {
     let settings = tables.settings().ok_or(Reason::Host)?;
     let ethertype = frame.ethertype().ok_or(Reason::NotIp)?;
     if ethertype != TYPE_IPV4 && ethertype != TYPE_IPV6 {
@@ -56,11 +88,17 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
     if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
         return Err(Reason::Host);
     }
+    Ok(())
+}
+
+/// Sends a packet that has passed the gate where it belongs.
+#[inline(always)]
+fn enter(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
     if work.packet.kind() == Kind::IcmpError {
-        return Ok(icmp_error::translate(frame, tables, &STRANGER, work));
+        return icmp_error::translate(frame, tables, &STRANGER, work);
     }
-    let step = enter(tables, work);
-    send::send(frame, tables, &STRANGER, work, step)
+    let step = find(tables, work);
+    send::send(frame, tables, &STRANGER, work, step).into()
 }
 
 /// Whether a packet may be for a published port or for a Connection: one array read says so for most.
@@ -82,7 +120,7 @@ fn concerns(tables: &impl Tables, settings: &Settings, packet: &Packet) -> bool 
 /// Finds the packet's Connection, or opens one at a published port. What is routed to a container's own
 /// address takes the way through the host's stack.
 #[inline(always)]
-fn enter(tables: &impl Tables, work: &mut Work) -> Step {
+fn find(tables: &impl Tables, work: &mut Work) -> Step {
     let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
     let mut step = if is_found && is_usable(tables, &STRANGER, work) {
         Step::FOUND

@@ -8,6 +8,7 @@
 )]
 
 mod balancing;
+mod bare;
 mod direct;
 mod dns;
 mod errors;

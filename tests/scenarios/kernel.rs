@@ -51,6 +51,8 @@ pub fn start_with_log(level: u8) -> InKernel {
         "endpoint_in",
         "uplink_in",
         "uplink_out",
+        "uplink_in_bare",
+        "uplink_out_bare",
         "bridge_in",
         "bridge_out",
         "collect",

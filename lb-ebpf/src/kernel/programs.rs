@@ -33,6 +33,18 @@ pub fn uplink_out(context: TcContext) -> i32 {
     run(context, lb_ebpf::uplink_out)
 }
 
+/// As `uplink_in`, on an interface without Ethernet.
+#[classifier]
+pub fn uplink_in_bare(context: TcContext) -> i32 {
+    run(context, lb_ebpf::uplink_in_bare)
+}
+
+/// As `uplink_out`, on an interface without Ethernet.
+#[classifier]
+pub fn uplink_out_bare(context: TcContext) -> i32 {
+    run(context, lb_ebpf::uplink_out_bare)
+}
+
 /// tcx ingress of a Network's bridge: what containers send to the host's stack.
 #[classifier]
 pub fn bridge_in(context: TcContext) -> i32 {

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace,
-    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_proto, bpf_skb_change_tail,
-    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_proto,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -19,6 +19,8 @@ const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_TOO_BIG: i64 = 8;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
+/// Length of an Ethernet header.
+const ETHERNET: u32 = 14;
 /// Offset of the EtherType, and two of its values as on the wire.
 const ETHERTYPE: u32 = 12;
 const TYPE_IPV4: u16 = 0x0800_u16.to_be();
@@ -221,6 +223,19 @@ impl Frame for Skb {
         done(unsafe {
             bpf_l4_csum_replace(self.context.skb.skb, offset, 0, u64::from(delta), flags)
         })
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u16 {
+        // SAFETY: as in `new`.
+        (unsafe { (*self.context.skb.skb).protocol }) as u16
+    }
+
+    #[inline(always)]
+    fn dress(&mut self, ethertype: u16) -> Result<(), Reason> {
+        // SAFETY: all arguments but the context are values.
+        done(unsafe { bpf_skb_change_head(self.context.skb.skb, ETHERNET, 0) })?;
+        self.store(ETHERTYPE, &ethertype)
     }
 
     #[inline(always)]
