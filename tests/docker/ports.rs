@@ -339,3 +339,23 @@ fn a_group_is_published_by_the_configuration_and_rules_say_for_whom() {
     let reasons = street.daemon.veer(["status"]);
     assert!(reasons.contains("source-denied"), "{reasons}");
 }
+
+#[test]
+fn beside_dockers_rules_ports_are_veers_and_the_way_out_is_dockers() {
+    let street = Street::beside();
+    let web = street.run(&street.network(39, ""), "-p 8039:80");
+    let _server = web.serves(80);
+    let _outside = Server::start(&street.outside, "outside", 8_040);
+    street.published(8_039);
+
+    for (address, client) in [(HOST_V4, OUTSIDE_V4), (HOST_V6, OUTSIDE_V6)] {
+        let answer = ask(&street.outside, address, 8_039).unwrap();
+        assert_eq!(answer, told(&web.name, client));
+    }
+    let answer = ask(&street.host.namespace, "127.0.0.1", 8_039).unwrap();
+    assert!(answer.starts_with(&web.name), "{answer}");
+    let answer = ask(&web.namespace, OUTSIDE_V4, 8_040).unwrap();
+    assert_eq!(answer, told("outside", HOST_V4));
+    let status = street.daemon.veer(["status"]);
+    assert!(status.contains("beside mode"), "{status}");
+}

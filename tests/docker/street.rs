@@ -44,13 +44,22 @@ impl Street {
 
     /// The same with more in veer's configuration.
     pub(crate) fn configured(config: &str) -> Self {
-        let (namespace, outside) = joined();
         let arguments = [
             "--iptables=false",
             "--ip6tables=false",
             "--userland-proxy=false",
         ];
-        let engine = Engine::start_with(again(&namespace), &arguments);
+        Self::started(&arguments, config)
+    }
+
+    /// One whose Engine has its rules and proxies.
+    pub(crate) fn beside() -> Self {
+        Self::started(&[], "")
+    }
+
+    fn started(arguments: &[&str], config: &str) -> Self {
+        let (namespace, outside) = joined();
+        let engine = Engine::start_with(again(&namespace), arguments);
         let host = Host { namespace, engine };
         let daemon = Daemon::start_with(again(&host.namespace), &host.engine.socket(), config);
         Self {

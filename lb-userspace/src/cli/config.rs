@@ -31,7 +31,7 @@ pub(super) struct Config {
 }
 
 /// Labels, what they take and what they do.
-const LABELS: [[&str; 3]; 4] = [
+const LABELS: [[&str; 3]; 6] = [
     [
         label::ENDPOINT_MODE,
         "vip, dnsrr",
@@ -51,6 +51,16 @@ const LABELS: [[&str; 3]; 4] = [
         label::AFFINITY,
         "30s, 10m, 3h, at most 24h; 0: none",
         "how long a client keeps its Backend for new Connections",
+    ],
+    [
+        label::PUBLISH,
+        "[address:]port[-last][:target][/protocol][@alias], several with commas",
+        "ports of the host for one of the container's Groups",
+    ],
+    [
+        label::PORT,
+        "1 to 65535",
+        "where the container listens for what is published for its Groups",
     ],
 ];
 
