@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lb_common::Reason;
+use lb_userspace::config::Maps;
 use veer_tests::host::Host;
 use veer_tests::server::read_answer;
 use veer_tests::station::Family;
@@ -49,7 +50,8 @@ fn no_request_fails_while_the_daemon_goes_and_returns_again_and_again() {
     let host = Host::new();
     let network = host.network();
     let [client, m1, m2] = host.stations(&network, ["client", "m1", "m2"]);
-    let mut veer = Veer::on(&host);
+    // As large as a daemon's: thousands of requests go by while programs are loaded.
+    let mut veer = Veer::with_sizes(&host, Maps::default());
     veer.serve(&[&client, &m1, &m2]);
     let vip = veer.group(&[&m1, &m2]);
     let _servers = [&m1, &m2].map(|member| member.serves_tcp(Family::V6, 80));
