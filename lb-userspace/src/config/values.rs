@@ -165,7 +165,7 @@ pub(super) fn name(value: Value<'_>) -> Result<String, Wrong> {
 /// Names of interfaces; `*` may stand at the end.
 pub(super) fn interfaces(value: Value<'_>) -> Result<Vec<String>, Wrong> {
     let kind = "a list of interfaces";
-    const EXAMPLE: &str = "[\"eth0\", \"wg*\"]";
+    const EXAMPLE: &str = "[\"eth0\", \"en*\"]";
     let names = texts(value, kind, EXAMPLE)?;
     let fits = |name: &&str| {
         let beginning = name.strip_suffix('*').unwrap_or(name);
