@@ -8,9 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aya::Ebpf;
 use aya::maps::{Array, HashMap};
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, bytes_of};
 use etherparse::{IpNumber, SlicedPacket, TransportSlice};
 use lb_common::{
@@ -34,16 +34,7 @@ struct Programs(Ebpf);
 
 impl Programs {
     fn load() -> Self {
-        let mut loader = EbpfLoader::new();
-        for name in [
-            "CONNECTIONS",
-            "HALF_OPEN",
-            "SLOTS",
-            "FRONTENDS",
-            "ENDPOINTS",
-        ] {
-            loader.map_max_entries(name, 1_024);
-        }
+        let mut loader = veer_tests::object::loader();
         let object = veer_tests::object::bytes();
         Self(loader.load(object).expect("load the object: root"))
     }

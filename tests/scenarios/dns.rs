@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable, bytes_of};
 use lb_common::Port;
 use lb_common::dns::{Answer, BODY, HOST, NAME, Question, View};
@@ -321,16 +321,7 @@ impl Kernel {
             eprintln!("only natively: this kernel is older than 6.13");
             return Self { ebpf: None };
         }
-        let mut loader = EbpfLoader::new();
-        for name in [
-            "CONNECTIONS",
-            "HALF_OPEN",
-            "SLOTS",
-            "FRONTENDS",
-            "ENDPOINTS",
-        ] {
-            loader.map_max_entries(name, 1_024);
-        }
+        let mut loader = veer_tests::object::loader();
         let mut ebpf = loader
             .load(veer_tests::object::bytes())
             .expect("load the object: root, and kernel 6.1 or later");

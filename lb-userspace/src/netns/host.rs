@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkLayerType;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::interface::{self, Interface, InterfaceKind};
 use super::netlink::{self, Netlink};
+use super::route;
 use super::watch::is_about_the_interface;
 use super::{cookie_of, describe};
 use crate::model::{Host, HostInterface, HostInterfaceKind};
@@ -68,22 +69,9 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
 /// The interfaces that a default route of either family leads through, those of several next hops
 /// as well.
 fn default_routes(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
-    let mut leading = BTreeSet::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family;
-        let routes = netlink
-            .dump(&RouteNetlinkMessage::GetRoute(request))
-            .map_err(|error| describe(error, || "list routes".to_string()))?;
-        for message in routes {
-            if let RouteNetlinkMessage::NewRoute(route) = message
-                && is_default(&route)
-            {
-                leading.extend(ways(&route));
-            }
-        }
-    }
-    Ok(leading)
+    let messages = route::messages(netlink)?;
+    let defaults = messages.iter().filter(|message| is_default(message));
+    Ok(defaults.flat_map(ways).collect())
 }
 
 fn is_default(route: &RouteMessage) -> bool {

@@ -24,6 +24,12 @@ pub struct Route {
 }
 
 pub(super) fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
+    let messages = messages(netlink)?;
+    Ok(messages.iter().filter_map(read).collect())
+}
+
+/// Every route of either family, of all tables, as the kernel tells it.
+pub(super) fn messages(netlink: &mut Netlink) -> io::Result<Vec<RouteMessage>> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
@@ -32,7 +38,7 @@ pub(super) fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
             .dump(&RouteNetlinkMessage::GetRoute(request))
             .map_err(|error| describe(error, || "list routes".to_string()))?;
         found.extend(routes.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => read(&route),
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
             _ => None,
         }));
     }

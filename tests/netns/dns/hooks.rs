@@ -7,9 +7,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
 use bytemuck::bytes_of;
 use lb_common::Resolver;
 use lb_common::dns::{Answer, Counts, Question, View};
@@ -45,16 +45,7 @@ pub struct Names {
 
 impl Hooks {
     pub fn attach() -> Self {
-        let mut loader = EbpfLoader::new();
-        for name in [
-            "CONNECTIONS",
-            "HALF_OPEN",
-            "SLOTS",
-            "FRONTENDS",
-            "ENDPOINTS",
-        ] {
-            loader.map_max_entries(name, 1_024);
-        }
+        let mut loader = veer_tests::object::loader();
         let object = veer_tests::object::bytes();
         let mut ebpf = loader
             .load(object)
