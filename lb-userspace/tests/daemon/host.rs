@@ -60,9 +60,16 @@ impl Host {
 
     /// Runs `veer` as a user without any right.
     pub(crate) fn veer_as_nobody(&self, words: &str) -> Ended {
-        // A copy, because the way to the program may be closed to that user.
+        // A copy, because the way to the program may be closed to that user; made by another
+        // process, because a test that forks meanwhile would keep our copy open for writing, and
+        // such a file cannot be run.
         let program = self.folder.path().join("veer");
-        fs::copy(VEER, &program).unwrap();
+        let copied = Command::new("cp").arg(VEER).arg(&program).status().unwrap();
+        assert!(
+            copied.success(),
+            "cp {VEER} {}: {copied}",
+            program.display()
+        );
         fs::set_permissions(self.folder.path(), Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(program);
         command
