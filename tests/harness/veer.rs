@@ -177,6 +177,11 @@ impl<'h> Veer<'h> {
 
     /// The host has an uplink, by which its networks are masqueraded and published ports are reached.
     pub fn faces(&mut self, uplink: u32, network: &TestNetwork) {
+        self.faces_as(Role::Uplink, uplink, network);
+    }
+
+    /// The same, where programs do as this role on the uplink.
+    pub fn faces_as(&mut self, role: Role, uplink: u32, network: &TestNetwork) {
         let zone = u16::from(network.number);
         let [v4, v6] = [false, true].map(|is_v6| network.gateway(is_v6));
         let served = Network {
@@ -216,7 +221,7 @@ impl<'h> Veer<'h> {
         (settings.masquerade_first, settings.masquerade_last) = (61_000, 65_535);
         self.wanted
             .attached
-            .extend([(Role::Uplink, uplink), (Role::Bridge, network.bridge)]);
+            .extend([(role, uplink), (Role::Bridge, network.bridge)]);
         self.apply();
     }
 

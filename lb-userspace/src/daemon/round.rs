@@ -68,8 +68,8 @@ pub(super) fn subject(step: &Step, actual: &State, desired: &Desired) -> Subject
         Step::PutFact(fact) => Subject::Host(fact.place().to_string()),
         Step::RemoveFact(place) => Subject::Host(place.to_string()),
         Step::PutPorts(run) => Subject::Frontend(format!("port {}", run.first)),
-        Step::Attach(role @ (Role::Bridge | Role::Uplink), ifindex)
-        | Step::Detach(role @ (Role::Bridge | Role::Uplink), ifindex) => {
+        Step::Attach(role @ (Role::Bridge | Role::Uplink | Role::BareUplink), ifindex)
+        | Step::Detach(role @ (Role::Bridge | Role::Uplink | Role::BareUplink), ifindex) => {
             Subject::Host(format!("{} {ifindex}", role.name()))
         }
         Step::PutEndpoint(id, _) | Step::RetireEndpoint(id, _) => attachment(*id, desired),
@@ -141,7 +141,7 @@ pub(super) fn needs_another_plan(step: &Step) -> bool {
         | Step::PutFact(_)
         | Step::RemoveFact(_)
         | Step::PutPorts(_)
-        | Step::Attach(Role::Bridge | Role::Uplink, _)
+        | Step::Attach(Role::Bridge | Role::Uplink | Role::BareUplink, _)
         | Step::PutSlots { .. }
         | Step::PutFrontend(..)
         | Step::RemoveFrontend(_)
@@ -225,7 +225,9 @@ impl Blocked {
             Step::RemoveFrontend(key) => {
                 key.zone == 0 && self.kept_cells.contains(&(key.protocol, key.port.get()))
             }
-            Step::Attach(Role::Bridge | Role::Uplink, ifindex) => self.unknown.contains(ifindex),
+            Step::Attach(Role::Bridge | Role::Uplink | Role::BareUplink, ifindex) => {
+                self.unknown.contains(ifindex)
+            }
             Step::RemoveFact(Place::Interface(ifindex)) => self.attached.contains(ifindex),
             Step::RemoveFact(Place::Source(key)) => self.kept_lists.contains(&key.list),
             Step::ReleaseSlots { first } => self.published.contains(first),

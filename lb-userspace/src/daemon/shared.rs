@@ -172,7 +172,12 @@ impl Shared {
     pub(super) fn ports_report(&self, view: &View) -> PortsReport {
         let state = &view.desired.state;
         let host = self.host.load();
-        let is_uplink = |ifindex| state.attached.contains(&(Role::Uplink, ifindex));
+        let is_uplink = |ifindex| {
+            let roles = [Role::Uplink, Role::BareUplink];
+            roles
+                .iter()
+                .any(|role| state.attached.contains(&(*role, ifindex)))
+        };
         let uplinks = host.interfaces.iter().filter(|one| is_uplink(one.ifindex));
         let beside = state.settings.has(Beside::BESIDE);
         let masquerade = match self.config.load().ports.masquerade {

@@ -36,8 +36,10 @@ pub enum HostInterfaceKind {
     Loopback,
     Bridge,
     Ethernet,
-    /// Its packets have no Ethernet header: a tunnel.
-    Headless,
+    /// Its packets begin with their IP header: a tunnel.
+    Bare,
+    /// Its packets begin with something else, by the number of the kernel's `ARPHRD_` constant.
+    Unread(u16),
 }
 
 impl Host {

@@ -7,13 +7,12 @@ use std::os::fd::AsRawFd;
 
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::LinkLayerType;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::interface::{self, Interface, InterfaceKind};
+use super::interface::{self, Header, Interface, InterfaceKind};
 use super::netlink::{self, Netlink};
 use super::route;
 use super::watch::is_about_the_interface;
@@ -48,10 +47,11 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
             kind: match one.kind {
                 InterfaceKind::Loopback => HostInterfaceKind::Loopback,
                 InterfaceKind::Bridge => HostInterfaceKind::Bridge,
-                InterfaceKind::Veth | InterfaceKind::Other(_) if one.is_ethernet => {
-                    HostInterfaceKind::Ethernet
-                }
-                InterfaceKind::Veth | InterfaceKind::Other(_) => HostInterfaceKind::Headless,
+                InterfaceKind::Veth | InterfaceKind::Other(_) => match one.header {
+                    Header::Ethernet => HostInterfaceKind::Ethernet,
+                    Header::None => HostInterfaceKind::Bare,
+                    Header::Other(link) => HostInterfaceKind::Unread(link),
+                },
             },
             ifindex: one.ifindex,
             name: one.name,
@@ -170,9 +170,4 @@ fn matters(datagram: &[u8]) -> bool {
         ) => route.header.destination_prefix_length == 0,
         _ => false,
     })
-}
-
-/// Whether packets of this kind of link begin with an Ethernet header.
-pub(super) fn has_ethernet(layer: LinkLayerType) -> bool {
-    matches!(layer, LinkLayerType::Ether | LinkLayerType::Loopback)
 }

@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 
+use super::describe;
 use super::netlink::Netlink;
-use super::{describe, host};
 
 /// One interface of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,7 @@ pub struct Interface {
     /// Address and prefix length, IPv4 and IPv6, link-local ones too.
     pub addresses: Vec<IpNet>,
     pub kind: InterfaceKind,
-    /// Whether its packets begin with an Ethernet header.
-    pub is_ethernet: bool,
+    pub header: Header,
     /// Asked to carry packets.
     pub is_up: bool,
     /// Able to: a veth when both ends are up.
@@ -47,6 +46,33 @@ pub enum InterfaceKind {
     Veth,
     /// Something else, by the kernel's name of the kind; empty for hardware.
     Other(String),
+}
+
+/// What the packets of an interface begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    Ethernet,
+    /// The IP header.
+    None,
+    /// Something else, by the number of the kernel's `ARPHRD_` constant.
+    Other(u16),
+}
+
+impl Header {
+    /// That of a kind of link. GRE's packets begin with the tunnel's own IP header, where programs see
+    /// them come in.
+    fn of(link: LinkLayerType) -> Self {
+        match link {
+            LinkLayerType::Ether | LinkLayerType::Loopback => Self::Ethernet,
+            LinkLayerType::None
+            | LinkLayerType::Ppp
+            | LinkLayerType::Rawip
+            | LinkLayerType::Tunnel
+            | LinkLayerType::Tunnel6
+            | LinkLayerType::Sit => Self::None,
+            other => Self::Other(other.into()),
+        }
+    }
 }
 
 impl Interface {
@@ -70,7 +96,7 @@ impl Interface {
             master: None,
             addresses: Vec::new(),
             kind: InterfaceKind::Other(String::new()),
-            is_ethernet: host::has_ethernet(message.header.link_layer_type),
+            header: Header::of(message.header.link_layer_type),
             is_up: message.header.flags.contains(LinkFlags::Up),
             has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
         };

@@ -68,6 +68,7 @@ pub fn desire(
     surroundings.program(&placed, &mut desired.state);
     desired.sysctls = surroundings.sysctls(&desired.state.settings);
     desired.rules = surroundings.rules();
+    desired.notices.extend(surroundings.notices());
     let names = placed.iter().filter(|placed| placed.id != 0);
     let names = names.map(|placed| placed.served.name.as_str()).collect();
     identities.end(&names, &tables);

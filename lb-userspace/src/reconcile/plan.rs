@@ -37,6 +37,7 @@ pub fn plan(actual: &State, desired: &State) -> Vec<Step> {
 
     publish(actual, desired, &mut steps);
     attach(Role::Uplink, &mut steps);
+    attach(Role::BareUplink, &mut steps);
 
     let detach = |role: Role, steps: &mut Vec<Step>| {
         let needless = actual.attached.difference(&desired.attached);
@@ -44,6 +45,7 @@ pub fn plan(actual: &State, desired: &State) -> Vec<Step> {
         steps.extend(needless.map(|(role, ifindex)| Step::Detach(*role, *ifindex)));
     };
     detach(Role::Uplink, &mut steps);
+    detach(Role::BareUplink, &mut steps);
     detach(Role::Endpoint, &mut steps);
     let veths = gone(&actual.veths, &desired.veths);
     steps.extend(veths.map(|(ifindex, _)| Step::RemoveVeth(*ifindex)));

@@ -60,7 +60,9 @@ pub fn dangling(state: &State) -> Vec<Dangling> {
     }
     let bare = state.attached.iter().filter(|(role, ifindex)| match role {
         Role::Endpoint => !state.veths.contains_key(ifindex),
-        Role::Bridge | Role::Uplink => !state.facts.contains_key(&Place::Interface(*ifindex)),
+        Role::Bridge | Role::Uplink | Role::BareUplink => {
+            !state.facts.contains_key(&Place::Interface(*ifindex))
+        }
     });
     found.extend(bare.map(|&(role, ifindex)| Dangling::Interface { role, ifindex }));
     found.extend(dangling_cells(state));

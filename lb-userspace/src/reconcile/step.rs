@@ -45,18 +45,20 @@ pub enum Role {
     Endpoint,
     /// `uplink_in` and `uplink_out` on a way to the outside.
     Uplink,
+    /// `uplink_in_bare` and `uplink_out_bare` on one whose packets have no Ethernet header.
+    BareUplink,
 }
 
 impl Role {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Bridge, Self::Endpoint, Self::Uplink];
+    pub const ALL: [Self; 4] = [Self::Bridge, Self::Endpoint, Self::Uplink, Self::BareUplink];
 
     /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Endpoint => "endpoint",
-            Self::Uplink => "uplink",
+            Self::Uplink | Self::BareUplink => "uplink",
         }
     }
 }

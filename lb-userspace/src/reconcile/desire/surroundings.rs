@@ -14,7 +14,7 @@ use super::endpoints::Placed;
 use super::{Networks, Zones};
 use crate::config::{Config, Masquerade};
 use crate::model::{
-    Container, GatewayMode, Host, HostInterface, HostInterfaceKind, Network, NetworkId,
+    Container, GatewayMode, Host, HostInterface, HostInterfaceKind, Network, NetworkId, Notice,
 };
 use crate::reconcile::{Fact, Role, State};
 use crate::sysctl::Sysctl;
@@ -68,7 +68,7 @@ impl Surroundings<'_> {
                 .host
                 .interfaces
                 .iter()
-                .filter(|one| self.config.uplinks.has(&one.name, one.has_default_route));
+                .filter(|one| self.is_uplink(one));
             sysctls.extend(
                 uplinks.map(|one| {
                     Sysctl::Becomes(format!("ipv6/conf/{}/accept_ra", one.name), "1", "2")
@@ -174,12 +174,13 @@ impl Surroundings<'_> {
         }
         let zone = self.zone_of(one);
         let is_bridge = zone.is_some() || (!self.beside && self.is_unknown(one));
-        let is_uplink = !is_bridge && self.config.uplinks.has(&one.name, one.has_default_route);
+        let uplink = (!is_bridge && self.is_uplink(one)).then(|| uplink(one.kind));
+        let uplink = uplink.flatten();
         let flags = [
-            (is_uplink, InterfaceFlags::UPLINK),
+            (uplink.is_some(), InterfaceFlags::UPLINK),
             (self.is_trusted(&one.name), InterfaceFlags::TRUSTED),
             (
-                one.kind == HostInterfaceKind::Headless,
+                one.kind == HostInterfaceKind::Bare,
                 InterfaceFlags::NO_ETHERNET,
             ),
             (is_bridge, InterfaceFlags::BRIDGE),
@@ -195,9 +196,30 @@ impl Surroundings<'_> {
         put(state, Fact::Interface(one.ifindex, interface));
         if is_bridge {
             state.attached.insert((Role::Bridge, one.ifindex));
-        } else if is_uplink {
-            state.attached.insert((Role::Uplink, one.ifindex));
+        } else if let Some(role) = uplink {
+            state.attached.insert((role, one.ifindex));
         }
+    }
+
+    /// Whether the interface is a way to the outside, as it is configured.
+    fn is_uplink(&self, one: &HostInterface) -> bool {
+        self.config.uplinks.has(&one.name, one.has_default_route)
+    }
+
+    /// What the operator should know of the interfaces.
+    pub(super) fn notices(&self) -> impl Iterator<Item = Notice> {
+        let interfaces = self.host.interfaces.iter();
+        interfaces.filter_map(|one| match one.kind {
+            HostInterfaceKind::Unread(link) if self.is_uplink(one) => Some(Notice {
+                subject: format!("interface {}", one.name),
+                message: format!(
+                    "not served: its packets have headers of link type {link}, which veer does not \
+                     read; published ports are not reached through it, and what containers send \
+                     there is not masqueraded"
+                ),
+            }),
+            _ => None,
+        })
     }
 
     fn zone_of(&self, bridge: &HostInterface) -> Option<Zone> {
@@ -288,6 +310,15 @@ impl Surroundings<'_> {
                 }
             }
         }
+    }
+}
+
+/// What programs do on an uplink of this kind, if there are such.
+fn uplink(kind: HostInterfaceKind) -> Option<Role> {
+    match kind {
+        HostInterfaceKind::Ethernet | HostInterfaceKind::Bridge => Some(Role::Uplink),
+        HostInterfaceKind::Bare => Some(Role::BareUplink),
+        HostInterfaceKind::Unread(_) | HostInterfaceKind::Loopback => None,
     }
 }
 
@@ -398,3 +429,6 @@ fn is_of_docker(interface: &HostInterface) -> bool {
         && (interface.name == "docker0"
             || interface.name.strip_prefix("br-").is_some_and(hexadecimal))
 }
+
+#[cfg(test)]
+mod tests;
