@@ -99,4 +99,26 @@ pub struct Counts {
     pub absent: u64,
 }
 
-map_types!(Question: 88, Answer: 432, View: 40, Counts: 24);
+/// Record of the `DNS_SAMPLES` ring buffer: one of the answers that were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Sample {
+    /// Nanoseconds since boot.
+    pub at: u64,
+    /// Cookie of the namespace that asked.
+    pub netns: u64,
+    /// As in [`Question::table`].
+    pub table: u32,
+    /// The type that was asked for.
+    pub kind: u16,
+    /// Records in the answer.
+    pub answers: u16,
+    /// As in [`Answer::code`].
+    pub code: u8,
+    /// Always zero.
+    pub _pad: [u8; 7],
+    /// As in [`Question::name`].
+    pub name: [u8; NAME],
+}
+
+map_types!(Question: 88, Answer: 432, View: 40, Counts: 24, Sample: 112);

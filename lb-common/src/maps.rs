@@ -33,6 +33,7 @@
 //! | `DNS_VIEWS` | hash | namespace cookie | [`crate::dns::View`] |
 //! | `DNS_ANSWERS` | hash | [`crate::dns::Question`] | [`crate::dns::Answer`] |
 //! | `DNS_COUNTS` | per-CPU array | table | [`crate::dns::Counts`] |
+//! | `DNS_SAMPLES` | ring buffer | | [`crate::dns::Sample`] |
 
 /// Host-side veths.
 pub const VETHS: u32 = 16_384;
@@ -76,3 +77,5 @@ pub const LINKS: u32 = 16_384;
 pub const SOCKET_REVERSE: u32 = 65_536;
 /// DNS answers in the kernel: three for each name of a Network.
 pub const DNS_ANSWERS: u32 = 1 << 18;
+/// Bytes of the ring buffer of sampled DNS answers: a power of two, and a multiple of the page size.
+pub const DNS_SAMPLES: u32 = 1 << 16;

@@ -27,8 +27,8 @@ pub struct Settings {
     pub masquerade_last: u16,
     /// A set of [`Mode`].
     pub mode: u32,
-    /// Always zero.
-    pub _pad: u32,
+    /// One in so many DNS answers of the kernel is told; 0: none.
+    pub dns_samples: u32,
     /// Cookie of the network namespace that veer serves: whose processes reach published ports by
     /// their sockets. 0: none.
     pub host_netns: u64,

@@ -53,6 +53,12 @@ pub trait Names {
 
     /// Counts an answer from this table.
     fn count(&self, table: u32, answer: &Answer);
+
+    /// One in so many answers is told; 0: none.
+    fn samples(&self) -> u32;
+
+    /// Tells of an answer to `question`, which was asked for records of type `kind`.
+    fn tell(&self, question: &Question, kind: u16, answer: &Answer, now: u64);
 }
 
 /// What became of a frame.
@@ -84,10 +90,15 @@ pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) ->
     let Some((table, answer)) = find(view, &asked, names, work, now) else {
         return Became::Untouched;
     };
-    if !reply::write(frame, work, &asked, answer, names.random(), now) {
+    let random = names.random();
+    if !reply::write(frame, work, &asked, answer, random, now) {
         return Became::Broken;
     }
     names.count(table, answer);
+    let samples = names.samples();
+    if samples != 0 && random.is_multiple_of(samples) {
+        names.tell(&work.question, asked.kind, answer, now);
+    }
     Became::Reply
 }
 

@@ -23,6 +23,10 @@ pub struct Memory {
     pub random: u32,
     /// How many answers each table has given.
     pub counted: RefCell<BTreeMap<u32, u32>>,
+    /// What [`Names::samples`] gives.
+    pub samples: u32,
+    /// What was told of: the question, and the type that was asked for.
+    pub told: RefCell<Vec<(Question, u16)>>,
 }
 
 impl Names for Memory {
@@ -40,6 +44,14 @@ impl Names for Memory {
 
     fn count(&self, table: u32, _answer: &Answer) {
         *self.counted.borrow_mut().entry(table).or_default() += 1;
+    }
+
+    fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    fn tell(&self, question: &Question, kind: u16, _answer: &Answer, _now: u64) {
+        self.told.borrow_mut().push((*question, kind));
     }
 }
 

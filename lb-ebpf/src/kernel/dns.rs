@@ -8,12 +8,13 @@ use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::macros::{classifier, map};
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
-use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, View};
+use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, Sample, View};
 use lb_common::maps as size;
 use lb_ebpf::dns::{Became, Datagram, Heads, Names, Work, answer};
 
+use crate::maps::Maps;
 use crate::skb::Skb;
 
 #[map]
@@ -24,6 +25,8 @@ static DNS_ANSWERS: HashMap<Question, Answer> =
     HashMap::with_max_entries(size::DNS_ANSWERS, BPF_F_NO_PREALLOC);
 #[map]
 static DNS_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(COUNTED, 0);
+#[map]
+static DNS_SAMPLES: RingBuf = RingBuf::with_byte_size(size::DNS_SAMPLES, 0);
 /// Not pinned: room for one query.
 #[map]
 static DNS_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
@@ -90,6 +93,31 @@ impl Names for Here {
         } else {
             counts.answered += 1;
         }
+    }
+
+    #[inline(always)]
+    fn samples(&self) -> u32 {
+        Maps::dns_samples()
+    }
+
+    #[inline(always)]
+    fn tell(&self, question: &Question, kind: u16, answer: &Answer, now: u64) {
+        // Nobody reads fast enough: it is a sample anyway.
+        let Some(mut room) = DNS_SAMPLES.reserve::<Sample>(0) else {
+            return;
+        };
+        room.write(Sample {
+            at: now,
+            // SAFETY: the helper takes the context of this program type.
+            netns: unsafe { bpf_get_netns_cookie(self.0.cast()) },
+            table: question.table,
+            kind,
+            answers: answer.answers,
+            code: answer.code,
+            _pad: [0; 7],
+            name: question.name,
+        });
+        room.submit(0);
     }
 }
 

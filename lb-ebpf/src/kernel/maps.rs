@@ -135,6 +135,12 @@ impl Maps {
     pub fn heartbeat() -> u64 {
         HEARTBEAT.get(0).copied().unwrap_or(0)
     }
+
+    /// One in so many DNS answers is told; 0: none.
+    #[inline(always)]
+    pub fn dns_samples() -> u32 {
+        SETTINGS.get(0).map_or(0, |settings| settings.dns_samples)
+    }
 }
 
 #[inline(always)]

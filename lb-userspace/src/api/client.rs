@@ -9,9 +9,9 @@ use tokio::net::UnixStream;
 
 use super::http::{self, Broken};
 use super::{
-    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsNamesRequest,
-    DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation, FrontendRow, GroupRow, NameRow,
-    NetworkRow, Problem, Status,
+    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsLog,
+    DnsLogRequest, DnsNamesRequest, DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation,
+    FrontendRow, GroupRow, NameRow, NetworkRow, Problem, Status,
 };
 
 /// Asks the daemon that listens on one socket. Each question is a connection of its own.
@@ -113,6 +113,10 @@ impl Api for Client {
 
     async fn dns(&self) -> Result<Vec<DnsRow>, ApiError> {
         self.get("/dns").await
+    }
+
+    async fn dns_log(&self, request: &DnsLogRequest) -> Result<DnsLog, ApiError> {
+        self.get_with("/dns/log", request).await
     }
 
     async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {

@@ -220,6 +220,22 @@ impl Api for Host {
         ])
     }
 
+    async fn dns_log(&self, request: &DnsLogRequest) -> Result<DnsLog, ApiError> {
+        let row = DnsLogRow {
+            at: 1_600_000_000_042,
+            container: Some("web".into()),
+            network: Some("tutorial".into()),
+            name: "db".into(),
+            kind: "A".into(),
+            path: "kernel".into(),
+            outcome: "NOERROR".into(),
+        };
+        Ok(DnsLog {
+            latest: 1,
+            rows: Vec::from_iter((request.after == 0).then_some(row)),
+        })
+    }
+
     async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {
         match request.container.as_str() {
             "web" => self.names().await,

@@ -11,6 +11,7 @@
 //! | `GET /connections?group=&client=&backend=&limit=` | [`ConnectionList`] |
 //! | `GET /explain?client=&frontend=&protocol=` | [`Explanation`] |
 //! | `GET /dns` | list of [`DnsRow`] |
+//! | `GET /dns/log?after=&wait=` | [`DnsLog`] |
 //! | `GET /dns/names?container=` | list of [`NameRow`], those that the container may ask for |
 //! | `GET /dns/query?container=&name=&kind=` | [`DnsAnswer`] |
 //! | `GET /config` | [`ConfigReport`] |
@@ -37,7 +38,7 @@ mod status;
 use std::future::Future;
 
 pub use client::Client;
-pub use dns::{DnsAnswer, DnsNamesRequest, DnsRequest, DnsRow};
+pub use dns::{DnsAnswer, DnsLog, DnsLogRequest, DnsLogRow, DnsNamesRequest, DnsRequest, DnsRow};
 pub use explain::{ExplainRequest, Explanation, Finding, Outcome};
 pub use problem::{ApiError, Problem, ProblemKind};
 pub use rows::{
@@ -76,6 +77,11 @@ pub trait Api: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
     /// What DNS has answered.
     fn dns(&self) -> impl Future<Output = Result<Vec<DnsRow>, ApiError>> + Send;
+    /// Some of the answers that DNS gave, as the configuration asks for.
+    fn dns_log(
+        &self,
+        request: &DnsLogRequest,
+    ) -> impl Future<Output = Result<DnsLog, ApiError>> + Send;
     /// The names that one container may ask for, each from the Network that answers it.
     fn dns_names(
         &self,

@@ -19,8 +19,8 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::{
-    Api, ApiError, ConnectionFilter, DnsNamesRequest, DnsRequest, ExplainRequest, Problem,
-    ProblemKind,
+    Api, ApiError, ConnectionFilter, DnsLogRequest, DnsNamesRequest, DnsRequest, ExplainRequest,
+    Problem, ProblemKind,
 };
 
 /// The group whose members may ask, if it exists.
@@ -128,6 +128,7 @@ fn router<A: Api>(api: Arc<A>) -> Router {
             "/dns",
             get(answer(|api: Arc<A>| async move { api.dns().await })),
         )
+        .route("/dns/log", get(dns_log::<A>))
         .route("/dns/names", get(dns_names::<A>))
         .route("/dns/query", get(dns_query::<A>))
         .route("/connections", get(connections::<A>))
@@ -172,6 +173,16 @@ async fn explain<A: Api>(
     }
 }
 
+async fn dns_log<A: Api>(
+    State(api): State<Arc<A>>,
+    request: Result<Query<DnsLogRequest>, QueryRejection>,
+) -> Answer {
+    match request {
+        Ok(Query(request)) => Answer::of(api.dns_log(&request).await),
+        Err(error) => Problem::bad_request(error.body_text()).into(),
+    }
+}
+
 async fn dns_names<A: Api>(
     State(api): State<Arc<A>>,
     request: Result<Query<DnsNamesRequest>, QueryRejection>,
@@ -193,7 +204,7 @@ async fn dns_query<A: Api>(
 }
 
 async fn unknown() -> Answer {
-    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /frontends, /names, /connections, /explain, /dns, /dns/names, /dns/query and /config").into()
+    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /frontends, /names, /connections, /explain, /dns, /dns/log, /dns/names, /dns/query and /config").into()
 }
 
 /// What goes back: JSON either way.

@@ -49,6 +49,9 @@ async fn every_answer_arrives_as_it_was_given() {
     };
     let names = Host.dns_names(&web).await.unwrap();
     assert_eq!(client.dns_names(&web).await.unwrap(), names);
+    let latest = DnsLogRequest { after: 0, wait: 1 };
+    let log = Host.dns_log(&latest).await.unwrap();
+    assert_eq!(client.dns_log(&latest).await.unwrap(), log);
     let question = DnsRequest {
         container: "web".into(),
         name: "a b&c".into(),

@@ -5,7 +5,10 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::table::{self, Output, Table};
-use crate::api::{Api, DnsAnswer, DnsNamesRequest, DnsRequest};
+use crate::api::{Api, DnsAnswer, DnsLogRequest, DnsLogRow, DnsNamesRequest, DnsRequest};
+
+/// Seconds that the daemon waits for more before it says that there is nothing.
+const FOLLOWED: u64 = 30;
 
 /// Tell what DNS has answered, or would answer
 ///
@@ -23,6 +26,20 @@ pub(super) struct Dns {
 enum Verb {
     Names(Names),
     Query(Query),
+    Log(Log),
+}
+
+/// Show some of the answers that were given: one in `query_log` of the configuration
+#[derive(Args, Debug)]
+struct Log {
+    /// Go on with those that are given from now on, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Only what this container asked: its name
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// List the names that one container may ask for, each from the Network that answers it
@@ -61,6 +78,7 @@ impl Dns {
             None => counts(self.output, api, out).await,
             Some(Verb::Names(verb)) => verb.run(api, out).await,
             Some(Verb::Query(verb)) => verb.run(api, out).await,
+            Some(Verb::Log(verb)) => verb.run(api, out).await,
         }
     }
 }
@@ -109,6 +127,51 @@ impl Query {
         }
         Ok(write(&answer, out)?)
     }
+}
+
+impl Log {
+    async fn run(self, api: &impl Api, out: &mut impl Write) -> anyhow::Result<()> {
+        let mut request = DnsLogRequest::default();
+        loop {
+            let log = api.dns_log(&request).await?;
+            for row in log.rows.iter().filter(|row| self.wants(row)) {
+                if self.output.json {
+                    table::json(out, row)?;
+                } else {
+                    writeln!(out, "{}", line(row))?;
+                }
+            }
+            out.flush()?;
+            if !self.follow {
+                return Ok(());
+            }
+            request = DnsLogRequest {
+                after: log.latest,
+                wait: FOLLOWED,
+            };
+        }
+    }
+
+    fn wants(&self, row: &DnsLogRow) -> bool {
+        let container = self.container.as_ref();
+        container.is_none_or(|name| row.container.as_ref() == Some(name))
+    }
+}
+
+/// The time of day, who asked, for what, and who said what.
+fn line(row: &DnsLogRow) -> String {
+    let (seconds, milliseconds) = (row.at / 1_000, row.at % 1_000);
+    let (hours, minutes) = (seconds / 3_600 % 24, seconds / 60 % 60);
+    let network = row.network.as_deref().unwrap_or("-");
+    let container = row.container.as_deref().unwrap_or("-");
+    format!(
+        "{hours:02}:{minutes:02}:{:02}.{milliseconds:03} {container} {} {} network={network} {} {}",
+        seconds % 60,
+        row.name,
+        row.kind,
+        row.path,
+        row.outcome,
+    )
 }
 
 fn write(answer: &DnsAnswer, out: &mut impl Write) -> std::io::Result<()> {

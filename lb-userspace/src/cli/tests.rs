@@ -25,9 +25,10 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-const ASKING: [&str; 11] = [
+const ASKING: [&str; 12] = [
     "connections",
     "dns",
+    "dns log",
     "dns names web",
     "dns query web db",
     "endpoints",
@@ -173,6 +174,12 @@ async fn dns_tells_what_was_answered_and_what_would_be() {
     let told = output("dns query web db AAAA", &Host).await.unwrap();
     assert!(told.contains("NOERROR, answered by: kernel"), "{told}");
     assert!(told.contains("1.  tutorial is the first"), "{told}");
+
+    let log = output("dns log", &Host).await.unwrap();
+    let line = "12:26:40.042 web db A network=tutorial kernel NOERROR\n";
+    assert_eq!(log, line);
+    let others = output("dns log --container db", &Host).await.unwrap();
+    assert_eq!(others, "");
 
     let unknown = output("dns names nobody", &Host).await.unwrap_err();
     assert!(

@@ -199,6 +199,11 @@ impl Page<'_> {
             "Time for which a kept answer that has run out is given while no server answers.",
             |c| time(c.dns.stale),
         );
+        self.key(
+            "query_log",
+            "One in so many answers is shown by `veer dns log`; 0: none.",
+            |c| grouped(c.dns.query_log),
+        );
     }
 
     fn ports(&mut self) {

@@ -173,6 +173,8 @@ pub struct Dns {
     pub cache: u32,
     /// Seconds for which an answer that has run out is still given if no server answers.
     pub stale: u32,
+    /// One in so many answers is logged; 0: none.
+    pub query_log: u32,
 }
 
 /// Which of several name servers is asked first.
@@ -211,6 +213,7 @@ impl Default for Dns {
             in_flight: 1_024,
             cache: 10_000,
             stale: 3_600,
+            query_log: 0,
         }
     }
 }

@@ -195,6 +195,11 @@ impl Config {
         section.read("order", &mut dns.order, values::server_order)?;
         section.read("in_flight", &mut dns.in_flight, values::number(1..=65_536))?;
         section.read("cache", &mut dns.cache, values::number(0..=1_000_000))?;
+        section.read(
+            "query_log",
+            &mut dns.query_log,
+            values::number(0..=1_000_000_000),
+        )?;
         let vips = self.vips;
         section.read("upstreams", &mut dns.upstreams, |value| {
             let servers = values::servers(value)?;

@@ -1,22 +1,29 @@
 //! The daemon's answers to operators.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::explain;
 use super::report::View;
+use super::rounds;
 use super::shared::Shared;
 use crate::api::{
-    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsNamesRequest,
-    DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation, FrontendRow, GroupRow, MapFill,
-    NameRow, NetworkRow, Problem, ReasonCount, Status,
+    Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsLog,
+    DnsLogRequest, DnsLogRow, DnsNamesRequest, DnsRequest, DnsRow, EndpointRow, ExplainRequest,
+    Explanation, FrontendRow, GroupRow, MapFill, NameRow, NetworkRow, Problem, ReasonCount, Status,
 };
 use crate::datapath::{self, DatapathError, Filter};
-use crate::dns::{self, Known};
+use crate::dns::{self, Known, Sample};
 use crate::model::{Container, Netns};
 use crate::reconcile::ServedEndpoint;
+
+/// Seconds that a client may wait for logged queries.
+const LONGEST_WAIT: u64 = 60;
 
 /// Answers over what is shared with the loop.
 #[derive(Clone, Debug)]
@@ -111,6 +118,25 @@ impl Api for Answers {
         self.ask(rows).await
     }
 
+    async fn dns_log(&self, request: &DnsLogRequest) -> Result<DnsLog, ApiError> {
+        let shared = &self.0;
+        if shared.config.load().dns.query_log == 0 {
+            let message = "no answers are logged: set query_log in [dns], 1 for all of them";
+            return Err(Problem::bad_request(message.to_owned()).into());
+        }
+        let mut latest = shared.dns.watch_log();
+        let wait = Duration::from_secs(request.wait.min(LONGEST_WAIT));
+        // What there is when the time is over is the answer either way.
+        let _ = timeout(wait, latest.wait_for(|latest| *latest > request.after)).await;
+        let (samples, latest) = shared.dns.logged(request.after);
+        let names = rounds::names(&shared.view().observed);
+        let rows = samples.into_iter().map(|sample| log_row(sample, &names));
+        Ok(DnsLog {
+            latest,
+            rows: rows.collect(),
+        })
+    }
+
     async fn dns_names(&self, request: &DnsNamesRequest) -> Result<Vec<NameRow>, ApiError> {
         let netns = namespace(&self.0.view(), &request.container)?;
         let records = self.0.records.load_full();
@@ -140,6 +166,20 @@ impl Api for Answers {
 
     async fn config(&self) -> Result<ConfigReport, ApiError> {
         Ok(self.0.config_report())
+    }
+}
+
+fn log_row(sample: Sample, names: &BTreeMap<u64, String>) -> DnsLogRow {
+    let at = sample.at.duration_since(SystemTime::UNIX_EPOCH);
+    let at = at.unwrap_or_default().as_millis();
+    DnsLogRow {
+        at: u64::try_from(at).unwrap_or(u64::MAX),
+        container: names.get(&sample.netns).cloned(),
+        network: sample.network,
+        name: sample.name,
+        kind: sample.kind,
+        path: sample.path.name().to_owned(),
+        outcome: sample.outcome.name().to_owned(),
     }
 }
 

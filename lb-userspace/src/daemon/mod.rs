@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use lb_common::Event;
+use lb_common::dns::Sample;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
@@ -123,6 +125,8 @@ impl Daemon {
         forget_resolvers(&datapath)?;
         let dns = start_dns(&datapath, &config, &instance.folder())?;
         let events = datapath.events()?;
+        let samples = datapath.dns_samples()?;
+        dns.log_queries(config.dns.query_log);
         if let Some(log) = datapath.take_log() {
             tokio::spawn(log_packets(log));
         }
@@ -149,6 +153,7 @@ impl Daemon {
             .unwrap_or_else(|| shared.instance.socket());
         let server = Server::start(&socket, Arc::new(Answers(Arc::clone(&shared))))?;
         tokio::spawn(tell(events));
+        tokio::spawn(log_queries(samples, Arc::clone(&shared)));
         if options.hints && source == Source::Lab {
             hints::print();
         }
@@ -232,6 +237,7 @@ impl Daemon {
             tracing::warn!(sections = ?unchanged, "changes that need a restart are left out");
         }
         let config = settings::keep_running(&old, config);
+        self.shared.dns.log_queries(config.dns.query_log);
         self.shared.config.store(Arc::new(config));
         tracing::info!("the configuration was read again");
     }
@@ -329,11 +335,21 @@ async fn log_packets(mut log: PacketLog) {
 }
 
 /// Tells of single flows at level `debug`. What is not taken from the ring would be counted as lost.
-async fn tell(mut events: EventStream) {
+async fn tell(mut events: EventStream<Event>) {
     loop {
         match events.next().await {
             Ok(event) => tracing::debug!(?event, "flow"),
             Err(error) => return tracing::warn!(%error, "events of flows are no longer read"),
+        }
+    }
+}
+
+/// Hands the answers that the kernel tells of to the query log.
+async fn log_queries(mut samples: EventStream<Sample>, shared: Arc<Shared>) {
+    loop {
+        match samples.next().await {
+            Ok(sample) => shared.dns.log_kernel(&sample),
+            Err(error) => return tracing::warn!(%error, "the kernel's queries are not logged"),
         }
     }
 }

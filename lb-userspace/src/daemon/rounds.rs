@@ -415,7 +415,7 @@ fn namespace(visit: &Visit, names: &BTreeMap<u64, String>) -> Subject {
 }
 
 /// Name of the container that lives in each namespace.
-fn names(observed: &Observed) -> BTreeMap<u64, String> {
+pub(super) fn names(observed: &Observed) -> BTreeMap<u64, String> {
     let containers = observed.containers.iter();
     let named = containers.filter_map(|container| {
         let netns = container.netns.as_ref()?;

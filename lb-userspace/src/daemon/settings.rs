@@ -85,6 +85,7 @@ pub(super) fn keep_running(old: &Config, new: Config) -> Config {
         srv: new.dns.srv,
         leak: new.dns.leak,
         single_labels: new.dns.single_labels,
+        query_log: new.dns.query_log,
         ..old.dns.clone()
     };
     Config {

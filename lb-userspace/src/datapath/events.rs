@@ -1,40 +1,43 @@
-//! What happens to single flows, as it happens.
+//! What happens to single flows and single DNS queries, as it happens.
 
 use std::io;
+use std::marker::PhantomData;
 
 use aya::maps::{Map, MapData, RingBuf};
-use lb_common::Event;
+use bytemuck::Pod;
 use tokio::io::unix::AsyncFd;
 
 use super::bpf;
 use super::error::DatapathError;
-use super::spec;
+use super::spec::Spec;
 
-/// The events, each once: two streams of one instance share them.
-pub struct EventStream {
+/// What the programs tell, each once: two streams of one instance share it.
+pub struct EventStream<T> {
     ring: AsyncFd<RingBuf<MapData>>,
+    types: PhantomData<fn() -> T>,
 }
 
-impl EventStream {
+impl<T: Pod> EventStream<T> {
     /// Must be called within a tokio runtime.
-    pub(super) fn new(map: &bpf::Map) -> Result<Self, DatapathError> {
+    pub(super) fn new(map: &bpf::Map, spec: &Spec) -> Result<Self, DatapathError> {
         let open = || -> io::Result<Self> {
             let data = MapData::from_fd(map.try_clone()?.into()).map_err(io::Error::other)?;
             let map = Map::from_map_data(data).map_err(io::Error::other)?;
             let ring = RingBuf::try_from(map).map_err(io::Error::other)?;
             Ok(Self {
                 ring: bpf::watch(ring)?,
+                types: PhantomData,
             })
         };
         open().map_err(|source| DatapathError::Map {
             attempt: "listen to",
-            map: spec::EVENTS.name,
+            map: spec.name,
             source,
         })
     }
 
     /// The next event, as soon as there is one. May be dropped at any time without losing one.
-    pub async fn next(&mut self) -> io::Result<Event> {
+    pub async fn next(&mut self) -> io::Result<T> {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             if let Some(item) = ready.get_inner_mut().next() {
@@ -49,7 +52,7 @@ impl EventStream {
     }
 }
 
-impl std::fmt::Debug for EventStream {
+impl<T> std::fmt::Debug for EventStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventStream").finish_non_exhaustive()
     }

@@ -48,6 +48,7 @@ pub struct Maps {
     pub dns_answers: Table<dns::Question, dns::Answer>,
     pub dns_counts: PerCpu<dns::Counts>,
     pub(super) events: bpf::Map,
+    pub(super) dns_samples: bpf::Map,
 }
 
 impl Maps {
@@ -95,6 +96,7 @@ impl Maps {
             dns_answers: Table::new(checked(spec::DNS_ANSWERS)?),
             dns_counts: PerCpu::new(checked(spec::DNS_COUNTS)?),
             events: checked(spec::EVENTS)?.map,
+            dns_samples: checked(spec::DNS_SAMPLES)?.map,
         })
     }
 }

@@ -37,8 +37,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lb_common::dns::Sample;
 use lb_common::{
-    BackendCounters, Connection, EndpointId, FlowKey, FrontendCounters, Reason, Resolver,
+    BackendCounters, Connection, EndpointId, Event, FlowKey, FrontendCounters, Reason, Resolver,
 };
 
 use crate::config::Maps as Sizes;
@@ -274,8 +275,13 @@ impl Datapath {
     }
 
     /// What happens to single flows. Must be called within a tokio runtime.
-    pub fn events(&self) -> Result<EventStream, DatapathError> {
-        EventStream::new(&self.maps.events)
+    pub fn events(&self) -> Result<EventStream<Event>, DatapathError> {
+        EventStream::new(&self.maps.events, &spec::EVENTS)
+    }
+
+    /// Some of the DNS answers that the kernel gives. Must be called within a tokio runtime.
+    pub fn dns_samples(&self) -> Result<EventStream<Sample>, DatapathError> {
+        EventStream::new(&self.maps.dns_samples, &spec::DNS_SAMPLES)
     }
 
     /// The maps themselves.

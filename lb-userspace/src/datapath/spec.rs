@@ -103,6 +103,7 @@ maps! {
     DNS_VIEWS: Hash u64 => dns::View, configured!(resolvers);
     DNS_ANSWERS: Hash dns::Question => dns::Answer, configured!(dns_answers);
     DNS_COUNTS: PerCpuArray u32 => dns::Counts, Size::Fixed(dns::COUNTED);
+    DNS_SAMPLES: RingBuffer () => (), Size::Fixed(size::DNS_SAMPLES);
 }
 
 impl Spec {

@@ -20,6 +20,7 @@ use super::counters::Counters;
 use super::query::{Query, Rejected, Transport};
 use super::records::{Records, Upstreams};
 use super::reply::{Decision, decide};
+use super::samples::Samples;
 use super::stream::converse;
 use super::takeover::Sockets;
 use super::tally::{Path, Tally};
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) upstream: Arc<Upstream>,
     pub(super) counters: Counters,
     pub(super) tally: Tally,
+    pub(super) samples: Samples,
 }
 
 /// One asker: everything that lives in one network namespace.
@@ -98,14 +100,14 @@ impl Asker {
         match decide(&query, records.view(self.netns.cookie)) {
             Decision::Reply(reply, network) => {
                 counters.answered.add();
-                self.shared.tally.note(network, Path::Daemon, &reply);
+                self.note(&query, network, Path::Daemon, &reply);
                 Next::Reply(reply)
             }
             Decision::Forward(upstreams) => {
                 let upstream = &self.shared.upstream;
                 if let Some(reply) = upstream.known(&query, upstreams, &self.netns) {
                     counters.cached.add();
-                    self.shared.tally.note(None, Path::Cache, &reply);
+                    self.note(&query, None, Path::Cache, &reply);
                     return Next::Reply(reply);
                 }
                 let upstreams = upstreams.clone();
@@ -119,14 +121,14 @@ impl Asker {
         let Stranger { query, upstreams } = stranger;
         let upstream = &self.shared.upstream;
         let forwarded = upstream.forward(&query, &upstreams, &self.netns, &self.places);
-        let (counters, tally) = (&self.shared.counters, &self.shared.tally);
+        let counters = &self.shared.counters;
         let (counter, path, reply) = match forwarded.await {
             Forwarded::Answered(reply) => (&counters.forwarded, Path::Upstream, reply),
             Forwarded::Stale(reply) => (&counters.stale, Path::Stale, reply),
             Forwarded::Failed(reply) => (&counters.failed, Path::Nobody, reply),
         };
         counter.add();
-        tally.note(None, path, &reply);
+        self.note(&query, None, path, &reply);
         reply
     }
 
@@ -134,8 +136,16 @@ impl Asker {
     fn refuse(&self, stranger: &Stranger) -> Vec<u8> {
         self.shared.counters.failed.add();
         let reply = stranger.query.failure(ResponseCode::Refused);
-        self.shared.tally.note(None, Path::Nobody, &reply);
+        self.note(&stranger.query, None, Path::Nobody, &reply);
         reply
+    }
+
+    /// Counts a reply, and logs it if it is one of those.
+    fn note(&self, query: &Query, network: Option<&str>, path: Path, reply: &[u8]) {
+        let shared = &self.shared;
+        shared.tally.note(network, path, reply);
+        let netns = self.netns.cookie;
+        shared.samples.note(netns, query, network, path, reply);
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_common::Resolver;
 use lb_common::dns::{Answer, Counts, HOST, Question, TABLES, View};
@@ -160,6 +161,19 @@ impl Mirror {
                 warn!(cookie, %error, "the kernel goes on answering names of a container");
             }
         }
+    }
+
+    /// The Network of a table.
+    pub(super) fn network(&self, table: u32) -> Option<&NetworkId> {
+        let mut numbers = self.numbers.iter();
+        let found = numbers.find(|(_, number)| *number == table);
+        found.map(|(id, _)| id)
+    }
+
+    /// How long ago it was this many nanoseconds since boot.
+    pub(super) fn age(&self, at: u64) -> Duration {
+        let now = self.kernel.now().unwrap_or(at);
+        Duration::from_nanos(now.saturating_sub(at))
     }
 
     /// What the kernel has answered of each Network's names, and of what the host's servers said.

@@ -133,6 +133,12 @@ impl Records {
         &self.tables
     }
 
+    /// What a Network is called.
+    pub(super) fn network_name(&self, id: &NetworkId) -> Option<&str> {
+        let table = self.tables.iter().find(|table| table.id == *id);
+        table.map(|table| table.network.as_str())
+    }
+
     /// How answers are given.
     pub fn rules(&self) -> &Rules {
         &self.rules

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use lb_common::Resolver;
-use lb_common::dns::Counts as InKernel;
+use lb_common::dns::{Counts as InKernel, Sample as ToldByKernel};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::warn;
@@ -23,6 +24,7 @@ use super::counters::{Counters, Counts};
 use super::kernel::{Kept, Kernel, Mirror};
 use super::records::Records;
 use super::rules::Forwarding;
+use super::samples::{Sample, Samples};
 use super::takeover::{Sockets, TakeoverError};
 use super::tally::{Outcome, Path, Tally};
 use super::told::{Told, told};
@@ -93,6 +95,7 @@ impl Dns {
             upstream: Arc::new(upstream),
             counters: Counters::default(),
             tally: Tally::default(),
+            samples: Samples::default(),
         });
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -203,10 +206,7 @@ impl Dns {
     /// of others), by who gave them, and by what they said.
     pub fn tally(&self) -> Vec<(Option<String>, Path, Outcome, u64)> {
         let records = self.shared.records.load();
-        let name = |id: &NetworkId| {
-            let table = records.tables().iter().find(|table| table.id == *id);
-            table.map(|table| table.network.clone())
-        };
+        let name = |id: &NetworkId| records.network_name(id).map(str::to_owned);
         let mut all = self.shared.tally.all();
         for (network, counts) in self.kernel_counts() {
             let network = network.as_ref().and_then(name);
@@ -222,6 +222,34 @@ impl Dns {
         }
         all.sort();
         all
+    }
+
+    /// From now on logs one in `every` answers of the server; 0: none.
+    pub fn log_queries(&self, every: u32) {
+        self.shared.samples.set(every);
+    }
+
+    /// Logs an answer that the kernel gave.
+    pub fn log_kernel(&self, told: &ToldByKernel) {
+        let Some(mirror) = self.mirror() else {
+            return;
+        };
+        let network = mirror.network(told.table).cloned();
+        let age = mirror.age(told.at);
+        drop(mirror);
+        let records = self.shared.records.load();
+        let name = network.and_then(|id| records.network_name(&id).map(str::to_owned));
+        self.shared.samples.note_kernel(told, name, age);
+    }
+
+    /// What was logged after the answer with this number, oldest first, and the number of the latest.
+    pub fn logged(&self, after: u64) -> (Vec<Sample>, u64) {
+        self.shared.samples.after(after)
+    }
+
+    /// Gives the number of the latest answer that was logged, whenever there is another one.
+    pub fn watch_log(&self) -> watch::Receiver<u64> {
+        self.shared.samples.watch()
     }
 
     /// What the container in `netns` would be answered about the records of the type called `kind` of

@@ -56,11 +56,16 @@ impl Path {
 impl Outcome {
     /// What the bytes of a reply say.
     pub(super) fn of(reply: &[u8]) -> Self {
-        let (Some(code), Some(answers)) = (reply.get(3), reply.get(6..8)) else {
+        let (Some(code), Some(&[high, low])) = (reply.get(3), reply.get(6..8)) else {
             return Self::Other;
         };
+        Self::coded(*code, u16::from_be_bytes([high, low]))
+    }
+
+    /// The same of the fourth byte of the header and the number of answers.
+    pub(super) fn coded(code: u8, answers: u16) -> Self {
         match (code & 0x0f, answers) {
-            (0, [0, 0]) => Self::Empty,
+            (0, 0) => Self::Empty,
             (0, _) => Self::Records,
             (2, _) => Self::Failed,
             (3, _) => Self::Absent,

@@ -157,8 +157,8 @@ fn settings(config: &Config, host: &Host, beside: bool) -> Settings {
         masquerade_first: ports.as_ref().map_or(0, |ports| *ports.start()),
         masquerade_last: ports.as_ref().map_or(0, |ports| *ports.end()),
         mode: if beside { Beside::BESIDE } else { 0 },
+        dns_samples: config.dns.query_log,
         host_netns: host.cookie,
-        ..Settings::default()
     }
 }
 

@@ -1,271 +1,21 @@
 //! The same questions to veer and to Docker's own resolver, in the same container and the same run.
 
+mod asking;
+mod comparison;
+mod server;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::net::TcpStream;
 
-use lb_userspace::netns::Namespace;
+use veer_tests::daemon::Daemon;
 use veer_tests::deadline::eventually;
 
 use crate::site::Site;
-use crate::stage::again;
-
-/// The resolver as containers know it.
-const ASKED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
-const ANSWER: Duration = Duration::from_secs(10);
-
-const A: u16 = 1;
-const PTR: u16 = 12;
-const MX: u16 = 15;
-const TXT: u16 = 16;
-const AAAA: u16 = 28;
-const HTTPS: u16 = 65;
-
-/// What the other name server answers for every name of `example.com`.
-const WORLD: [u8; 4] = [192, 0, 2, 80];
-
-/// A reply, as far as clients care.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
-    code: u8,
-    is_authoritative: bool,
-    /// Data of each answer, names spelled out.
-    answers: BTreeSet<String>,
-    ttls: BTreeSet<u32>,
-}
-
-impl Said {
-    /// The same, whatever the time to live.
-    fn at_any_time(mut self) -> Self {
-        self.ttls.clear();
-        self
-    }
-}
-
-fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut bytes = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend(label.as_bytes());
-    }
-    bytes.push(0);
-    bytes.extend(kind.to_be_bytes());
-    bytes.extend([0, 1]);
-    bytes
-}
-
-/// What `server` says to a question from `client`.
-fn ask(client: &Namespace, server: SocketAddr, name: &str, kind: u16) -> Said {
-    let query = question(name, kind);
-    let reply = client.run(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(ANSWER)).unwrap();
-        socket.send_to(&query, server).unwrap();
-        let mut buffer = [0; 2048];
-        let received = socket.recv_from(&mut buffer);
-        let (length, from) = received.unwrap_or_else(|error| panic!("{name} {kind}: {error}"));
-        assert_eq!(from, server);
-        buffer[..length].to_vec()
-    });
-    read(&reply.unwrap(), &query)
-}
-
-fn read(reply: &[u8], query: &[u8]) -> Said {
-    assert_eq!(reply[..2], query[..2], "the id");
-    assert_eq!(reply[2] & 0x81, 0x81, "QR and RD");
-    assert_eq!(reply[3] & 0x80, 0x80, "RA");
-    assert_eq!(
-        reply[12..query.len()],
-        query[12..],
-        "the question as it was asked"
-    );
-    let mut said = Said {
-        code: reply[3] & 0x0f,
-        is_authoritative: reply[2] & 4 != 0,
-        answers: BTreeSet::new(),
-        ttls: BTreeSet::new(),
-    };
-    let mut at = query.len();
-    for _ in 0..reply[7] {
-        let (_, fixed) = name_at(reply, at);
-        let kind = u16::from_be_bytes([reply[fixed], reply[fixed + 1]]);
-        let ttl = reply[fixed + 4..].first_chunk().unwrap();
-        said.ttls.insert(u32::from_be_bytes(*ttl));
-        let length = usize::from(u16::from_be_bytes([reply[fixed + 8], reply[fixed + 9]]));
-        let data = fixed + 10;
-        said.answers.insert(match kind {
-            PTR => name_at(reply, data).0,
-            _ => format!("{:?}", &reply[data..data + length]),
-        });
-        at = data + length;
-    }
-    said
-}
-
-/// The name at this place, and where it ends.
-fn name_at(message: &[u8], mut at: usize) -> (String, usize) {
-    let mut name = String::new();
-    loop {
-        match usize::from(message[at]) {
-            0 => return (name, at + 1),
-            length if length < 64 => {
-                name.push_str(std::str::from_utf8(&message[at + 1..][..length]).unwrap());
-                name.push('.');
-                at += 1 + length;
-            }
-            high => {
-                let to = (high & 0x3f) << 8 | usize::from(message[at + 1]);
-                return (name + &name_at(message, to).0, at + 2);
-            }
-        }
-    }
-}
-
-/// Where Docker's own resolver listens in a namespace, as its rules there say.
-fn dockers(client: &Namespace) -> SocketAddr {
-    let mut save = Command::new("iptables-save");
-    save.args(["-t", "nat"]);
-    let rules = client.run(|| save.output()).unwrap().unwrap();
-    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
-    let rule = rules
-        .lines()
-        .find(|rule| rule.contains("DNAT") && rule.contains("-p udp"));
-    let to = rule.and_then(|rule| rule.split_whitespace().last());
-    to.unwrap_or_else(|| panic!("no rule of Docker's:\n{rules}"))
-        .parse()
-        .unwrap()
-}
-
-/// A name server in a container: it knows every name of `example.com`, and that nothing else exists.
-struct NameServer {
-    asked: Arc<Mutex<Vec<String>>>,
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl NameServer {
-    fn start(inside: &Namespace) -> Self {
-        let socket = inside
-            .run(|| UdpSocket::bind("0.0.0.0:53").unwrap())
-            .unwrap();
-        let tick = Duration::from_millis(50);
-        socket.set_read_timeout(Some(tick)).unwrap();
-        let (asked, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        Self {
-            asked: Arc::clone(&asked),
-            is_over: Arc::clone(&is_over),
-            thread: Some(thread::spawn(move || serve(&socket, &asked, &is_over))),
-        }
-    }
-
-    /// How often a name was asked for.
-    fn count(&self, name: &str) -> usize {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|other| *other == name).count()
-    }
-}
-
-fn serve(socket: &UdpSocket, asked: &Mutex<Vec<String>>, is_over: &AtomicBool) {
-    let mut buffer = [0; 512];
-    while !is_over.load(Ordering::Relaxed) {
-        let Ok((length, client)) = socket.recv_from(&mut buffer) else {
-            continue;
-        };
-        let mut reply = buffer[..length].to_vec();
-        let (name, end) = name_at(&reply, 12);
-        let name = name.to_ascii_lowercase();
-        asked.lock().unwrap().push(name.clone());
-        reply.truncate(end + 4);
-        (reply[2], reply[3], reply[11]) = (0x81, 0x83, 0);
-        if name.ends_with("example.com.") {
-            (reply[3], reply[7]) = (0x80, 1);
-            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 100, 0, 4]);
-            reply.extend(WORLD);
-        }
-        // A client that is gone by now is no fault of the server.
-        let _ = socket.send_to(&reply, client);
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Two Networks, and a client on both of them with a name server of its own.
-struct Stage {
-    site: Arc<Site>,
-    front: String,
-    back: String,
-    web: String,
-    client: Namespace,
-    docker: SocketAddr,
-    world: NameServer,
-}
-
-impl Stage {
-    /// `third` is the third byte of the addresses, and no other test's.
-    fn new(third: u8) -> Self {
-        let site = Site::shared();
-        let name = |prefix: &str| site.host.name(prefix);
-        // Docker asks Networks in the order of their names.
-        let (front, back) = (name("a-front"), name("b-back"));
-        let (web, server, client) = (name("web"), name("server"), name("client"));
-        site.docker(&format!(
-            "network create --subnet 172.27.{third}.0/25 {front}"
-        ));
-        site.docker(&format!(
-            "network create --subnet 172.27.{third}.128/25 {back}"
-        ));
-        site.run(&front, &server, &format!("--ip 172.27.{third}.53"));
-        let world = NameServer::start(&site.host.engine.namespace_of(&server));
-        site.run(&front, &web, "-h its-host --net-alias pair");
-        site.docker(&format!("network connect --alias pair {back} {web}"));
-        site.run(&front, &client, &format!("--dns 172.27.{third}.53"));
-        site.docker(&format!("network connect {back} {client}"));
-        let client = site.host.engine.namespace_of(&client);
-        let docker = dockers(&client);
-        let stage = Self {
-            site,
-            front,
-            back,
-            web,
-            client,
-            docker,
-            world,
-        };
-        eventually("veer knows both Networks", || {
-            let full = format!("{}.{}", stage.web, stage.back);
-            stage.veer(&full, A) == stage.docker(&full, A).at_any_time()
-        });
-        stage
-    }
-
-    fn veer(&self, name: &str, kind: u16) -> Said {
-        ask(&self.client, ASKED, name, kind).at_any_time()
-    }
-
-    fn docker(&self, name: &str, kind: u16) -> Said {
-        ask(&self.client, self.docker, name, kind)
-    }
-
-    /// Both say the same.
-    #[track_caller]
-    fn agree(&self, name: &str, kind: u16) -> Said {
-        let said = self.veer(name, kind);
-        assert_eq!(said, self.docker(name, kind).at_any_time(), "{name} {kind}");
-        said
-    }
-}
+use crate::stage::{Host, again};
+use asking::{A, AAAA, ANSWER, ASKED, HTTPS, MX, PTR, TXT, ask, dockers, question, read};
+use comparison::Stage;
+use server::WORLD;
 
 #[test]
 fn names_of_containers_are_answered_as_by_docker() {
@@ -548,4 +298,37 @@ fn the_kernel_answers_containers() {
 
     // Others ask on the same host at the same time.
     assert!(answered() >= before + 10);
+}
+
+#[test]
+fn the_query_log_has_what_the_kernel_the_daemon_and_nobody_said() {
+    let host = Host::new();
+    let socket = host.engine.socket();
+    let daemon = Daemon::start_with(again(&host.namespace), &socket, "[dns]\nquery_log = 1\n");
+    let site = Site { daemon, host };
+    let (net, client) = (site.host.name("logged"), site.host.name("client"));
+    site.docker(&format!(
+        "network create --internal --subnet 172.27.21.0/24 {net}"
+    ));
+    site.run(&net, &client, "");
+    let inside = site.host.engine.namespace_of(&client);
+    eventually("veer answers it", || {
+        ask(&inside, ASKED, &client, A).ttls == BTreeSet::from([5])
+    });
+    eventually("the operator is told of it", || {
+        site.daemon.veer(["endpoints"]).contains(&client)
+    });
+
+    ask(&inside, ASKED, &format!("{client}.{net}").to_uppercase(), A);
+    ask(&inside, ASKED, "elsewhere.example.com", MX);
+
+    for (name, kind, network, path) in [
+        (client.as_str(), "A", net.as_str(), "kernel NOERROR"),
+        ("elsewhere.example.com", "MX", "-", "nobody SERVFAIL"),
+    ] {
+        let line = format!(" {client} {name} {kind} network={network} {path}\n");
+        eventually(&line, || site.daemon.veer(["dns", "log"]).contains(&line));
+    }
+    let others = site.daemon.veer(["dns", "log", "--container", "nobody"]);
+    assert_eq!(others, "");
 }
