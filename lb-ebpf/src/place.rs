@@ -37,11 +37,19 @@ fn placed(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
             Reason::Direct
         });
     }
-    if !network.has(NetworkFlags::INTERNAL) && published::find(tables, work) {
+    let is_published = published::find(tables, work);
+    let is_internal = network.has(NetworkFlags::INTERNAL);
+    if is_published && !is_internal {
         return Ok(Step::OPEN);
     }
     if tables.is_local(&to) {
-        return Err(Reason::Host);
+        // Whoever holds the port for the Engine would answer.
+        let is_barred = is_published && !settings.has(Mode::BESIDE);
+        return Err(if is_barred {
+            Reason::InternalNetwork
+        } else {
+            Reason::Host
+        });
     }
     beyond(tables, settings, network, veth.zone, work)
 }

@@ -6,6 +6,7 @@
 )]
 
 mod dns;
+mod matrix;
 mod ports;
 mod provider;
 mod restart;

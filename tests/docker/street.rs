@@ -128,7 +128,7 @@ impl Street {
 }
 
 /// A namespace for the host and one outside, joined by the host's uplink.
-fn joined() -> (Namespace, Namespace) {
+pub(crate) fn joined() -> (Namespace, Namespace) {
     let host = Namespace::create().unwrap();
     let outside = Namespace::create().unwrap();
     let end = |name, namespace| PairEnd {

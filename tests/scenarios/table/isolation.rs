@@ -169,7 +169,12 @@ fn internal() -> Vec<Scenario> {
                     syn(beyond(FAR.addr(family), 80)),
                     Reason::InternalNetwork,
                 ),
-                passed(CLIENT, syn(beyond(host_addr(family), 8_080)), Reason::Host),
+                passed(CLIENT, syn(beyond(host_addr(family), 22)), Reason::Host),
+                dropped(
+                    CLIENT,
+                    syn(beyond(host_addr(family), 8_080)),
+                    Reason::InternalNetwork,
+                ),
             ]
         },
     )

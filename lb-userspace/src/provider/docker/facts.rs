@@ -137,7 +137,10 @@ impl ContainerFacts {
             run: Run::from_status(state.status.ok_or(Missing("State.Status"))?),
             started_at: state.started_at.unwrap_or_default(),
             sandbox: text(network.sandbox_key).map(PathBuf::from),
-            ports: PortFacts::from_map(network.ports.unwrap_or_default()),
+            ports: PortFacts::from_maps(
+                network.ports.unwrap_or_default(),
+                &host.port_bindings.unwrap_or_default(),
+            ),
             links: host
                 .links
                 .unwrap_or_default()

@@ -4,9 +4,9 @@
 //! The Engine lists every port of a range by itself, and for each address again. A container that
 //! publishes ten thousand is one entry here, and everywhere after.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use bollard::models::PortMap;
+use bollard::models::{PortBinding, PortMap};
 
 use crate::model::{PortRange, Protocol, PublishedPorts};
 
@@ -19,19 +19,26 @@ pub(super) struct PortFacts {
 }
 
 impl PortFacts {
-    pub(super) fn from_map(answer: PortMap) -> Self {
+    /// From what the Engine has `bound`, and what it was `asked` for.
+    pub(super) fn from_maps(bound: PortMap, asked: &PortMap) -> Self {
         let (mut exposed, mut published) = (Vec::new(), Vec::new());
-        for (key, bindings) in answer {
+        for (key, bindings) in bound {
             let Some((port, protocol)) = container_port(&key) else {
                 continue;
             };
             exposed.push((protocol, port));
             let bindings = bindings.into_iter().flatten();
-            published.extend(bindings.map(|binding| {
-                let host = binding.host_ip.and_then(|host| host.parse().ok());
-                let host_port = binding.host_port.and_then(|port| port.parse().ok());
-                (protocol, host, host_port, port)
-            }));
+            let mut own: Vec<Binding> = bindings
+                .map(|binding| {
+                    let host = binding.host_ip.and_then(|host| host.parse().ok());
+                    let host_port = binding.host_port.and_then(|port| port.parse().ok());
+                    (protocol, host, host_port, port)
+                })
+                .collect();
+            if names_no_address(asked.get(&key)) {
+                widen(&mut own);
+            }
+            published.extend(own);
         }
         exposed.sort_unstable();
         published.sort_unstable();
@@ -44,6 +51,28 @@ impl PortFacts {
 }
 
 type Binding = (Protocol, Option<IpAddr>, Option<u16>, u16);
+
+/// Whether a port was asked for at no address in particular; `-P` asks for none at all.
+fn names_no_address(asked: Option<&Option<Vec<PortBinding>>>) -> bool {
+    let asked = asked.and_then(Option::as_deref).unwrap_or_default();
+    let is_open = |binding: &PortBinding| binding.host_ip.as_deref().unwrap_or_default().is_empty();
+    asked.iter().all(is_open)
+}
+
+/// Without its proxies the Engine binds no IPv6 address for a container that has IPv4 alone. That is
+/// what they are needed for, and not here: what is bound at every IPv4 address alone is at all.
+fn widen(bindings: &mut [Binding]) {
+    const ALL_V4: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let has_v6 = |host: &Option<IpAddr>| host.is_some_and(|host| host.is_ipv6());
+    if bindings.iter().any(|(_, host, ..)| has_v6(host)) {
+        return;
+    }
+    for (_, host, host_port, _) in bindings {
+        if *host == ALL_V4 && host_port.is_some() {
+            *host = None;
+        }
+    }
+}
 
 /// `bindings` in order, those that go on in both port numbers as one.
 fn folded(bindings: Vec<Binding>) -> Vec<PublishedPorts> {
@@ -123,5 +152,30 @@ mod tests {
             (Some(65_535), 65_535, 1),
         ];
         assert_eq!(counts, expected);
+    }
+
+    /// The addresses at which port 80 is published, bound at `bound` and asked for at `asked`.
+    fn addresses(bound: &[&str], asked: &[&str]) -> Vec<Option<IpAddr>> {
+        let map = |hosts: &[&str]| {
+            let bindings = hosts.iter().map(|host| PortBinding {
+                host_ip: Some(host.to_string()),
+                host_port: Some("8080".to_string()),
+            });
+            PortMap::from([("80/tcp".to_string(), Some(bindings.collect()))])
+        };
+        let facts = PortFacts::from_maps(map(bound), &map(asked));
+        facts.published.iter().map(|ports| ports.host).collect()
+    }
+
+    #[test]
+    fn a_port_asked_for_at_no_address_is_at_those_of_ipv6_too() {
+        let [v4, v6] = ["0.0.0.0", "::"].map(|all| all.parse().ok());
+
+        assert_eq!(addresses(&["0.0.0.0"], &[""]), [None]);
+        assert_eq!(addresses(&["0.0.0.0"], &[]), [None], "by -P");
+        assert_eq!(addresses(&["0.0.0.0"], &["0.0.0.0"]), [v4]);
+        assert_eq!(addresses(&["0.0.0.0", "::"], &[""]), [v4, v6]);
+        let one = "192.0.2.1";
+        assert_eq!(addresses(&[one], &[""]), [one.parse().ok()]);
     }
 }

@@ -51,10 +51,15 @@ pub(super) fn offers<'a>(
             )
         })
         .collect();
-    for container in &observed.containers {
-        for ports in &container.publishing.ports {
-            offers.extend(of_container(container, ports, &places, notices));
-        }
+    let ports_of = |container: &'a Container| {
+        let ports = container.publishing.ports.iter();
+        ports.map(move |ports| (container, ports))
+    };
+    let bound = observed.containers.iter().flat_map(ports_of);
+    // Whoever names a family has its port there before who takes what there is.
+    let (named, anywhere): (Vec<_>, Vec<_>) = bound.partition(|(_, ports)| ports.host.is_some());
+    for (container, ports) in named.into_iter().chain(anywhere) {
+        offers.extend(of_container(container, ports, &places, notices));
     }
     for publish in &config.publish {
         offers.extend(of_group(publish, drafts, placed, notices));
