@@ -17,6 +17,24 @@ pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("stay on CPU {cpu}"))
 }
 
+/// Keeps a process, with all its threads, on `cpu`; on any, if `None`.
+pub(crate) fn keep(process: u32, cpu: Option<usize>) -> Result<()> {
+    let mut set = CpuSet::new();
+    for number in 0..=last() {
+        if cpu.is_none_or(|cpu| cpu == number) {
+            set.set(number)?;
+        }
+    }
+    let folder = format!("/proc/{process}/task");
+    let threads = fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
+    for thread in threads {
+        let number: i32 = thread?.file_name().to_string_lossy().parse()?;
+        // A thread may end while it is looked at.
+        let _ = sched_setaffinity(Pid::from_raw(number), &set);
+    }
+    Ok(())
+}
+
 /// The last CPU, where the fewest interrupts are.
 pub(crate) fn last() -> usize {
     std::thread::available_parallelism().map_or(0, |count| count.get() - 1)

@@ -6,8 +6,10 @@ mod cpu;
 mod load;
 mod measure;
 mod progress;
+mod proxy;
 mod report;
 mod rounds;
+mod rules;
 mod suites;
 
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use load::Load;
 use measure::Effort;
-use report::{Machine, Report, compare, table};
+use report::{Machine, Report, compare, recorded, table};
 use suites::Kind;
 
 #[derive(Debug, Parser)]
@@ -35,13 +37,6 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Show how one run differs from another
-    Compare {
-        /// `report.json` of a run
-        before: PathBuf,
-        /// `report.json` of another
-        after: PathBuf,
-    },
     #[command(hide = true)]
     Load(Load),
 }
@@ -60,6 +55,15 @@ struct Bench {
     /// Where the report goes
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     output: PathBuf,
+    /// Write the figures into docs/benchmarks.md, in the place of the last ones
+    #[arg(long)]
+    record: bool,
+    /// Take the figures of a run's report.json instead of measuring
+    #[arg(long, value_name = "REPORT", conflicts_with_all = ["suites", "quick"])]
+    from: Option<PathBuf>,
+    /// Show how one run differs from another, by their report.json
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], exclusive = true)]
+    compare: Option<Vec<PathBuf>>,
 }
 
 fn main() -> ExitCode {
@@ -76,36 +80,46 @@ fn run(cli: Cli) -> Result<()> {
     match cli.task {
         None => cli.bench.run(),
         Some(Task::Load(load)) => load.run(),
-        Some(Task::Compare { before, after }) => {
-            let (before, after) = (Report::read(&before)?, Report::read(&after)?);
-            print!("{}", compare(&before, &after));
-            Ok(())
-        }
     }
 }
 
 impl Bench {
     fn run(self) -> Result<()> {
-        let effort = self.effort();
-        let kinds = if self.suites.is_empty() {
-            Kind::ALL.to_vec()
-        } else {
-            self.suites
-        };
-        let machine = machine()?;
-        let suites = kinds.into_iter().map(|kind| {
-            let attempt = || format!("measure {kind:?}").to_lowercase();
-            kind.run(effort).with_context(attempt)
-        });
-        let report = Report {
-            machine,
-            rounds: effort.rounds,
-            suites: suites.collect::<Result<_>>()?,
+        if let Some([before, after]) = self.compare.as_deref() {
+            let (before, after) = (Report::read(before)?, Report::read(after)?);
+            print!("{}", compare(&before, &after));
+            return Ok(());
+        }
+        let report = match &self.from {
+            Some(path) => Report::read(path)?,
+            None => self.measure()?,
         };
         report.write(&self.output)?;
         print!("{}", table(&report));
         println!("\n{}", self.output.join("report.html").display());
+        if self.record {
+            write_page(&report)?;
+        }
         Ok(())
+    }
+
+    fn measure(&self) -> Result<Report> {
+        let effort = self.effort();
+        let kinds = if self.suites.is_empty() {
+            &Kind::ALL
+        } else {
+            self.suites.as_slice()
+        };
+        let machine = machine()?;
+        let suites = kinds.iter().map(|kind| {
+            let attempt = || format!("measure {kind:?}").to_lowercase();
+            kind.run(effort).with_context(attempt)
+        });
+        Ok(Report {
+            machine,
+            rounds: effort.rounds,
+            suites: suites.collect::<Result<_>>()?,
+        })
     }
 
     fn effort(&self) -> Effort {
@@ -122,6 +136,14 @@ impl Bench {
             warm_up: Duration::from_millis(200),
         }
     }
+}
+
+/// Puts the figures into the page of the documentation.
+fn write_page(report: &Report) -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+    let page = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let page = recorded(&page, report).with_context(|| format!("find the figures in {path}"))?;
+    std::fs::write(path, page).with_context(|| format!("write {path}"))
 }
 
 fn machine() -> Result<Machine> {
@@ -146,5 +168,6 @@ fn machine() -> Result<Machine> {
         at: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_secs(),
+        emulated: std::env::var_os("VEER_VM_KERNEL").is_some(),
     })
 }

@@ -95,11 +95,19 @@ fn serve(place: &Place<'_>, mode: Mode) -> Result<Server> {
     Ok(server)
 }
 
-/// This very program, as its own load tool.
+/// This very program, as its own load tool, on the measured CPU.
 fn load() -> Result<Command> {
+    load_on(Some(cpu::last()))
+}
+
+/// The same on another CPU; `None`: on any.
+pub(crate) fn load_on(cpu: Option<usize>) -> Result<Command> {
     let program = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(program);
-    command.args(["load", "--cpu", &cpu::last().to_string()]);
+    command.arg("load");
+    if let Some(cpu) = cpu {
+        command.args(["--cpu", &cpu.to_string()]);
+    }
     Ok(command)
 }
 

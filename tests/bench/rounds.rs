@@ -10,6 +10,26 @@ use crate::measure::{Effort, Path, measure};
 use crate::progress::Progress;
 use crate::report::Series;
 
+/// Figures as they come, of whatever variant and measure.
+#[derive(Default)]
+pub(crate) struct Notes(pub(crate) Vec<Series>);
+
+impl Notes {
+    pub(crate) fn note(&mut self, variant: &str, measure: &str, unit: &str, value: f64) {
+        let mut all = self.0.iter_mut();
+        let known = all.find(|one| one.variant == variant && one.measure == measure);
+        match known {
+            Some(one) => one.values.push(value),
+            None => self.0.push(Series {
+                variant: variant.to_owned(),
+                measure: measure.to_owned(),
+                unit: unit.to_owned(),
+                values: vec![value],
+            }),
+        }
+    }
+}
+
 /// Measures every path in its modes.
 pub(crate) fn rounds(paths: &[Path<'_>], effort: Effort) -> Result<Vec<Series>> {
     let paths_of = paths.iter().enumerate();

@@ -77,6 +77,11 @@ impl Engine {
         engine
     }
 
+    /// The process id of `dockerd`.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
     /// Its API socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("docker.sock")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -227,6 +228,19 @@ impl<'h> Veer<'h> {
 
     /// Publishes `port` of the container, TCP and UDP, on every address of the host.
     pub fn publish(&mut self, host_port: u16, station: &Station, port: u16) {
+        self.wish_published(host_port, station, port);
+        self.apply();
+    }
+
+    /// The same for many ports under the container's own numbers, each with Frontends of its own.
+    pub fn publish_same(&mut self, ports: RangeInclusive<u16>, station: &Station) {
+        for port in ports {
+            self.wish_published(port, station, port);
+        }
+        self.apply();
+    }
+
+    fn wish_published(&mut self, host_port: u16, station: &Station, port: u16) {
         let slot = Slot {
             endpoint: self.id(station),
             port: Port::new(port),
@@ -255,7 +269,6 @@ impl<'h> Veer<'h> {
                 self.wanted.frontends.insert(key, frontend);
             }
         }
-        self.apply();
     }
 
     /// veer forgets that the container has an IPv6 address.

@@ -1,9 +1,26 @@
 //! `cargo xtask bench`: veer against what users would run instead.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 
-use crate::{apt::Apt, install, privilege, process};
+use crate::{
+    apt::Apt,
+    install, privilege, process,
+    test::{Need, install_needs},
+    toolchain::Places,
+};
+
+/// Programs that are installed into the system: none of them starts a service.
+const NEEDS: [Need; 6] = [
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("musl-gcc", "musl-tools"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+];
 
 /// Measure veer against what users would run instead, and against the limit
 #[derive(Args, Debug)]
@@ -22,12 +39,8 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         let places = install::places()?;
         install::toolchain(&places)?;
-        let variables = if Apt::is_here() {
-            install::variables(&install::peers(&places)?)?
-        } else {
-            process::say("without apt-get, veer is compared with what this machine has");
-            Vec::new()
-        };
+        install_needs(&NEEDS)?;
+        let variables = install::variables(&peers(&places)?)?;
         let mut veer = process::cargo();
         veer.args(["build", "--locked", "--release"]);
         process::run(veer.args(["--package", "lb-userspace", "--bin", "veer"]))?;
@@ -41,4 +54,18 @@ impl Bench {
         }
         process::replace_by(cargo.envs(variables).arg("--").args(self.args))
     }
+}
+
+/// The folders of what veer is compared with, which is not installed.
+fn peers(places: &Places) -> Result<Vec<PathBuf>> {
+    if !Apt::is_here() {
+        process::say("without apt-get, veer is compared with what this machine has");
+        return Ok(Vec::new());
+    }
+    let mut folders = vec![install::peers(places)?];
+    let of_docker = ["dockerd", "docker-proxy"];
+    if !of_docker.into_iter().all(process::is_installed) {
+        folders.push(install::docker(places)?);
+    }
+    Ok(folders)
 }

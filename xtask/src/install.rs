@@ -33,6 +33,17 @@ const UNREAD: [&str; 7] = [
     "./usr/src/*/src/tools",
     "./usr/src/*/vendor",
 ];
+/// What veer is compared with besides proxies, and what loads it.
+const PEERS: [&str; 8] = [
+    "aardvark-dns",
+    "dnsmasq-base",
+    "dnsperf",
+    "ipvsadm",
+    "redis-server",
+    "redis-tools",
+    "unbound",
+    "wrk",
+];
 /// What rustup installs: the release that Debian carries.
 const RUSTUP_RELEASE: &str = "1.96.0";
 
@@ -91,8 +102,13 @@ pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
 
 /// The folder of the unpacked programs that veer is compared with, downloaded where it is missing.
 pub(crate) fn peers(places: &Places) -> Result<PathBuf> {
-    unpacked(places, "peers", |_| {
-        vec!["haproxy", "nginx", "libnginx-mod-stream"]
+    // The number changes with the list: a folder that is there is taken to be whole.
+    unpacked(places, "peers-2", |apt| {
+        let mut packages = vec!["haproxy", "nginx", "libnginx-mod-stream"];
+        // Not every release has these.
+        let more = PEERS.into_iter().filter(|name| apt.offers(name));
+        packages.extend(more);
+        packages
     })
 }
 
@@ -122,29 +138,29 @@ fn unpacked(
     Ok(place)
 }
 
-/// The environment in which the programs that are unpacked below `root` are found and find their
+/// The environment in which the programs that are unpacked below `roots` are found and find their
 /// libraries.
-pub(crate) fn variables(root: &Path) -> Result<Vec<(String, String)>> {
+pub(crate) fn variables(roots: &[PathBuf]) -> Result<Vec<(String, String)>> {
     let triple = format!("{}-linux-gnu", env::consts::ARCH);
     let libraries = [format!("usr/lib/{triple}"), format!("lib/{triple}")];
+    let programs = ["usr/bin", "usr/sbin"].map(str::to_owned);
+    let variable = |name: &str, folders: &[String]| -> Result<(String, String)> {
+        Ok((name.to_owned(), extended(name, roots, folders)?))
+    };
     Ok(vec![
-        (
-            "PATH".into(),
-            extended("PATH", root, &["usr/bin", "usr/sbin"])?,
-        ),
-        (
-            "LD_LIBRARY_PATH".into(),
-            extended("LD_LIBRARY_PATH", root, &libraries)?,
-        ),
+        variable("PATH", &programs)?,
+        variable("LD_LIBRARY_PATH", &libraries)?,
     ])
 }
 
-/// The folders in the variable `name`, followed by `more` of them below `root`.
-fn extended(name: &str, root: &Path, more: &[impl AsRef<Path>]) -> Result<String> {
+/// The folders in the variable `name`, followed by `more` of them below each of `roots`.
+fn extended(name: &str, roots: &[PathBuf], more: &[String]) -> Result<String> {
     let before = env::var_os(name).unwrap_or_default();
     let folders = env::split_paths(&before).filter(|folder| !folder.as_os_str().is_empty());
-    let all = env::join_paths(folders.chain(more.iter().map(|folder| root.join(folder))))
-        .with_context(|| format!("extend {name}"))?;
+    let ours = roots
+        .iter()
+        .flat_map(|root| more.iter().map(|folder| root.join(folder)));
+    let all = env::join_paths(folders.chain(ours)).with_context(|| format!("extend {name}"))?;
     all.into_string()
         .ok()
         .with_context(|| format!("{name} is not UTF-8"))

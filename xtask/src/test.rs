@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A program that tests start, and the Debian package that has it.
-type Need = (&'static str, &'static str);
+pub(crate) type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
 const NEEDS: [Need; 11] = [
@@ -46,7 +46,7 @@ impl Test {
     pub(crate) fn run(self) -> Result<()> {
         let places = install::places()?;
         install::toolchain(&places)?;
-        install_needs()?;
+        install_needs(&NEEDS)?;
         vm::prepare(&places, &[KernelId::V6_1, KernelId::V6_12])?;
         let variables = engine_variables(&places)?;
 
@@ -71,24 +71,21 @@ fn names_a_package(args: &[String]) -> bool {
         .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
-fn install_needs() -> Result<()> {
-    let missing = missing_packages(&NEEDS, process::is_installed);
+/// Installs the packages of the programs that this machine has not.
+pub(crate) fn install_needs(needs: &[Need]) -> Result<()> {
+    let missing = missing_packages(needs, process::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
     if !Apt::is_here() {
-        bail!(
-            "the tests need the programs of these Debian packages; install them first: {packages}"
-        );
+        bail!("this needs the programs of these Debian packages; install them first: {packages}");
     }
     if !privilege::is_root() {
-        bail!(
-            "the tests need more packages; install them first:\n  sudo apt-get install {packages}"
-        );
+        bail!("this needs more packages; install them first:\n  sudo apt-get install {packages}");
     }
     process::say(&format!(
-        "installing into the system what tests need: {packages}"
+        "installing into the system what is needed here: {packages}"
     ));
     process::run(Command::new("apt-get").args(["-q", "update"]))?;
     process::run(
@@ -113,7 +110,7 @@ fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
     if !Apt::is_here() {
         bail!("the tests start an Engine of their own; install Docker's dockerd and docker first");
     }
-    install::variables(&install::docker(places)?)
+    install::variables(&[install::docker(places)?])
 }
 
 #[cfg(test)]

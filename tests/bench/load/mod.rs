@@ -2,6 +2,7 @@
 
 mod ask;
 mod histogram;
+mod resolve;
 mod serve;
 
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::cpu;
+
+pub(crate) use resolve::{Way, query};
 
 /// What client and server do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -66,6 +69,8 @@ enum Side {
     },
     /// Ask for a while, and print what was done as JSON
     Ask(Asking),
+    /// The same of a name server
+    Resolve(resolve::Resolving),
 }
 
 /// What a client is told.
@@ -104,14 +109,13 @@ impl Load {
         if let Some(cpu) = self.cpu {
             cpu::stay_on(cpu)?;
         }
-        match self.side {
-            Side::Serve { mode, listen } => serve::serve(mode, listen),
-            Side::Ask(asking) => {
-                let done = ask::ask(&asking, self.cpu)?;
-                println!("{}", serde_json::to_string(&done)?);
-                Ok(())
-            }
-        }
+        let done = match self.side {
+            Side::Serve { mode, listen } => return serve::serve(mode, listen),
+            Side::Ask(asking) => ask::ask(&asking, self.cpu)?,
+            Side::Resolve(told) => resolve::resolve(&told, self.cpu)?,
+        };
+        println!("{}", serde_json::to_string(&done)?);
+        Ok(())
     }
 }
 

@@ -114,6 +114,7 @@ mod tests {
                 kernel: "k".to_owned(),
                 commit: "c".to_owned(),
                 at: 0,
+                emulated: false,
             },
             rounds: 1,
             suites: vec![Suite {

@@ -2,6 +2,7 @@
 
 mod compare;
 mod html;
+mod page;
 mod table;
 
 use std::fs;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use compare::compare;
 pub(crate) use html::html;
+pub(crate) use page::recorded;
+use table::short;
 pub(crate) use table::table;
 
 /// One run.
@@ -32,6 +35,9 @@ pub(crate) struct Machine {
     pub(crate) commit: String,
     /// In seconds since 1970.
     pub(crate) at: u64,
+    /// Whether a program plays the processor: such figures say nothing about speed.
+    #[serde(default)]
+    pub(crate) emulated: bool,
 }
 
 /// Figures that belong together.
@@ -57,6 +63,16 @@ pub(crate) struct Series {
     pub(crate) values: Vec<f64>,
 }
 
+impl Machine {
+    /// In one line, with what was measured on it.
+    pub(crate) fn line(&self, rounds: usize) -> String {
+        format!(
+            "{} × {}, Linux {}, commit {}, medians of {rounds} rounds",
+            self.cpus, self.cpu, self.kernel, self.commit
+        )
+    }
+}
+
 /// A ratio of two variants, and what it should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Target {
@@ -73,6 +89,21 @@ pub(crate) struct Target {
 pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
+}
+
+impl Target {
+    /// In words.
+    pub(crate) fn text(&self) -> String {
+        let sides = match &self.to {
+            Some(to) => format!("{} / {to}", self.of),
+            None => self.of.clone(),
+        };
+        let bound = match self.bound {
+            Bound::AtLeast(bound) => format!("≥ {bound}"),
+            Bound::AtMost(bound) => format!("≤ {bound}"),
+        };
+        format!("{}: {sides} {bound}", self.measure)
+    }
 }
 
 impl Bound {
@@ -109,6 +140,15 @@ impl Suite {
             return Some(of);
         };
         Some(of / self.find(to, &target.measure)?.median())
+    }
+
+    /// What a target was met with, and whether it was.
+    pub(crate) fn verdict(&self, target: &Target) -> (String, &'static str) {
+        match self.value(target) {
+            Some(value) if target.bound.admits(value) => (short(value), "met"),
+            Some(value) => (short(value), "missed"),
+            None => ("–".to_owned(), "not measured"),
+        }
     }
 
     /// Whether the machine was too busy to say anything about this suite.

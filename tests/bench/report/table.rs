@@ -2,15 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Bound, Report, Suite};
+use super::{Report, Suite};
 
 /// Everything that a run found.
 pub(crate) fn table(report: &Report) -> String {
-    let machine = &report.machine;
-    let mut text = format!(
-        "{} × {}, Linux {}, commit {}, medians of {} rounds\n",
-        machine.cpus, machine.cpu, machine.kernel, machine.commit, report.rounds
-    );
+    let mut text = format!("{}\n", report.machine.line(report.rounds));
     for suite in &report.suites {
         let _ = write!(text, "\n## {}\n\n{}\n", suite.name, suite.about);
         suite_table(&mut text, suite);
@@ -45,24 +41,8 @@ fn suite_table(text: &mut String, suite: &Suite) {
     }
     text.push_str("\n| target | found | |\n|---|---:|---|\n");
     for target in &suite.targets {
-        let sides = match &target.to {
-            Some(to) => format!("{} / {to}", target.of),
-            None => target.of.clone(),
-        };
-        let bound = match target.bound {
-            Bound::AtLeast(bound) => format!("≥ {bound}"),
-            Bound::AtMost(bound) => format!("≤ {bound}"),
-        };
-        let (found, verdict) = match suite.value(target) {
-            Some(value) if target.bound.admits(value) => (format!("{value:.2}"), "met"),
-            Some(value) => (format!("{value:.2}"), "missed"),
-            None => ("–".to_owned(), "not measured"),
-        };
-        let _ = writeln!(
-            text,
-            "| {}: {sides} {bound} | {found} | {verdict} |",
-            target.measure
-        );
+        let (found, verdict) = suite.verdict(target);
+        let _ = writeln!(text, "| {} | {found} | {verdict} |", target.text());
     }
 }
 

@@ -2,23 +2,19 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::config::Maps;
 use lb_userspace::netns::Namespace;
-use veer_tests::child::Guarded;
-use veer_tests::deadline::within;
 use veer_tests::host::Host;
 use veer_tests::station::{Family, Station};
 use veer_tests::veer::Veer;
 
-use super::target;
-use crate::cpu;
+use super::{many_connections, target};
 use crate::load::Mode;
 use crate::measure::{Effort, Path, Place};
+use crate::proxy::{HAPROXY, NGINX, Order};
 use crate::report::{Bound, Suite};
 use crate::rounds::rounds;
 
@@ -34,12 +30,10 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     veer.serve(&balanced.stations());
     let vip = veer.group(&balanced.members());
     let translated = Site::new();
-    translated.dnat().context("set up the variant iptables")?;
 
     let mut paths = vec![
         plain.path("loopback", &plain.one.namespace, Ipv4Addr::LOCALHOST.into()),
         plain.path("bridge", &plain.client.namespace, plain.one.v4.into()),
-        translated.path("iptables", &translated.client.namespace, VIRTUAL.into()),
         balanced.path("veer", &balanced.client.namespace, vip.address(Family::V4)),
     ];
     let mut suite = Suite {
@@ -54,29 +48,25 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         series: Vec::new(),
         targets: targets(),
     };
+    if suite.is_set_up("iptables", translated.dnat()) {
+        paths.push(translated.path("iptables", &translated.client.namespace, VIRTUAL.into()));
+    }
     let sites = [Site::new(), Site::new()];
-    let proxies = PROXIES.iter().zip(&sites).map(|(proxy, site)| {
-        let started = proxy.start(site);
+    let proxies = [NGINX, HAPROXY].into_iter().zip(&sites);
+    let proxies = proxies.map(|(proxy, site)| {
+        let started = proxy.start(&site.proxy.namespace, &site.client.namespace, &site.order());
         (proxy, site, started)
     });
     let proxies: Vec<_> = proxies.collect();
     for (proxy, site, started) in &proxies {
-        match started {
-            Ok(Some(running)) => {
-                suite
-                    .settings
-                    .push(format!("{}: {}", proxy.name, proxy.settings));
-                let mut path = site.path(proxy.name, &site.client.namespace, site.proxy.v4.into());
-                path.proxies = vec![running.child.id()];
-                // A proxy for UDP is another program.
-                path.modes = &[Mode::Rr, Mode::Crr, Mode::Stream];
-                paths.push(path);
-            }
-            Ok(None) => suite
-                .left_out
-                .push(format!("{} is not installed", proxy.name)),
-            Err(error) => suite.left_out.push(format!("{}: {error:#}", proxy.name)),
-        }
+        let Some(running) = suite.started(proxy, started) else {
+            continue;
+        };
+        let mut path = site.path(proxy.name, &site.client.namespace, site.proxy.v4.into());
+        path.proxies = vec![running.child.id()];
+        // A proxy for UDP is another program.
+        path.modes = &[Mode::Rr, Mode::Crr, Mode::Stream];
+        paths.push(path);
     }
     suite.series = rounds(&paths, effort)?;
     Ok(suite)
@@ -148,6 +138,15 @@ impl Site {
         }
     }
 
+    /// From the proxy to the Members.
+    fn order(&self) -> Order {
+        let at = |station: &Station| SocketAddr::new(station.v4.into(), PORT);
+        Order {
+            listen: at(&self.proxy),
+            backends: self.members().map(at).into(),
+        }
+    }
+
     /// Balances by the host's iptables.
     fn dnat(&self) -> Result<()> {
         let set = |name: &str| fs::write(format!("/proc/sys/net/{name}"), "1");
@@ -181,130 +180,4 @@ impl Site {
         }
         Ok(())
     }
-}
-
-/// A client that opens thousands of connections a second runs out of ports otherwise.
-fn many_connections() {
-    for (name, value) in [
-        ("net/ipv4/tcp_tw_reuse", "1"),
-        ("net/ipv4/ip_local_port_range", "2048 65000"),
-    ] {
-        fs::write(format!("/proc/sys/{name}"), value).expect("set a sysctl of a namespace");
-    }
-}
-
-/// A program that balances in userspace.
-struct Proxy {
-    name: &'static str,
-    settings: &'static str,
-    program: &'static str,
-    /// What its configuration is, for two Members.
-    config: fn(one: SocketAddr, two: SocketAddr, folders: &Folders) -> String,
-    arguments: fn(config: &FilePath) -> Vec<String>,
-}
-
-/// Folders of a proxy.
-struct Folders {
-    /// Its own.
-    own: PathBuf,
-    /// Where its package was unpacked; `/` if it is installed.
-    root: PathBuf,
-}
-
-/// A proxy at work.
-struct Running {
-    child: Guarded,
-    _folder: tempfile::TempDir,
-}
-
-const PROXIES: [Proxy; 2] = [
-    Proxy {
-        name: "nginx",
-        settings: "stream, one worker, no access log",
-        program: "nginx",
-        config: |one, two, folders| {
-            let modules = folders
-                .root
-                .join("usr/lib/nginx/modules/ngx_stream_module.so");
-            let (modules, folder) = (modules.display(), folders.own.display());
-            format!(
-                "load_module {modules};\ndaemon off;\nmaster_process off;\nworker_processes 1;\n\
-                 pid {folder}/pid;\nerror_log {folder}/error;\nevents {{ worker_connections 4096; }}\n\
-                 stream {{ upstream members {{ server {one} max_fails=0; server {two} max_fails=0; }}\n\
-                 server {{ listen {PORT}; proxy_pass members; tcp_nodelay on; }} }}\n"
-            )
-        },
-        arguments: |config| vec!["-c".to_owned(), config.display().to_string()],
-    },
-    Proxy {
-        name: "haproxy",
-        settings: "mode tcp, one thread, no log",
-        program: "haproxy",
-        config: |one, two, _| {
-            format!(
-                "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
-                 timeout client 60s\n  timeout server 60s\nlisten members\n  bind :{PORT}\n  \
-                 balance roundrobin\n  server one {one}\n  server two {two}\n"
-            )
-        },
-        arguments: |config| {
-            vec![
-                "-db".to_owned(),
-                "-f".to_owned(),
-                config.display().to_string(),
-            ]
-        },
-    },
-];
-
-impl Proxy {
-    /// `None` where there is no such program.
-    fn start(&self, site: &Site) -> Result<Option<Running>> {
-        let found = Command::new("sh")
-            .args(["-c", "command -v \"$0\"", self.program])
-            .env("PATH", search_path())
-            .output()?;
-        if !found.status.success() {
-            return Ok(None);
-        }
-        let folder = tempfile::tempdir()?;
-        let config = folder.path().join("config");
-        let at = |station: &Station| SocketAddr::new(station.v4.into(), PORT);
-        let program = PathBuf::from(String::from_utf8(found.stdout)?.trim());
-        // <root>/usr/sbin/<program>
-        let root = program.ancestors().nth(3).unwrap_or(FilePath::new("/"));
-        let folders = Folders {
-            own: folder.path().to_path_buf(),
-            root: root.to_path_buf(),
-        };
-        fs::write(
-            &config,
-            (self.config)(at(&site.one), at(&site.two), &folders),
-        )?;
-        let mut command = Command::new(&program);
-        command.args((self.arguments)(&config));
-        let start = || -> Result<Guarded> {
-            // Inherited: this thread is the proxy's own.
-            cpu::stay_on(cpu::last())?;
-            Ok(Guarded::start(&mut command)?)
-        };
-        let mut child = site.proxy.run(start)?;
-        let mut listens = false;
-        within(Duration::from_secs(10), "the proxy listens or ends", || {
-            let to = SocketAddr::new(site.proxy.v4.into(), PORT);
-            listens = site.client.connect(to).is_ok();
-            listens || !child.is_running()
-        });
-        ensure!(listens, "it ended at once");
-        Ok(Some(Running {
-            child,
-            _folder: folder,
-        }))
-    }
-}
-
-/// Where servers are, which is not in everybody's PATH.
-fn search_path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/sbin")
 }

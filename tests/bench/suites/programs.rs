@@ -18,7 +18,8 @@ use veer_tests::packets::{End, udp};
 use super::target;
 use crate::measure::Effort;
 use crate::progress::Progress;
-use crate::report::{Bound, Series, Suite};
+use crate::report::{Bound, Suite};
+use crate::rounds::Notes;
 
 /// Where BPF_PROG_TEST_RUN says that packets come from.
 const LOOPBACK: u32 = 1;
@@ -43,19 +44,8 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     };
     let largest = sizes.last().copied().unwrap_or(1);
     let mut bench = Bench::new(largest)?;
-    let mut series: Vec<Series> = Vec::new();
-    let mut note = |variant: String, value: f64| {
-        let known = series.iter_mut().find(|one| one.variant == variant);
-        match known {
-            Some(one) => one.values.push(value),
-            None => series.push(Series {
-                variant,
-                measure: MEASURE.to_owned(),
-                unit: "ns".to_owned(),
-                values: vec![value],
-            }),
-        }
-    };
+    let mut notes = Notes::default();
+    let mut note = |variant: &str, value: f64| notes.note(variant, MEASURE, "ns", value);
     let mut progress = Progress::new(sizes.len() * effort.rounds);
     let mut held = 0;
     for size in sizes {
@@ -64,13 +54,13 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         for _ in 0..effort.rounds {
             progress.step(&format!("{size} Connections"));
             if *size == 1 {
-                note("veer: hit".to_owned(), bench.hit()?);
-                note("veer: miss".to_owned(), bench.miss()?);
-                note("veer: not IP".to_owned(), bench.not_ip()?);
-                note("veer: new".to_owned(), bench.opened()?);
+                note("veer: hit", bench.hit()?);
+                note("veer: miss", bench.miss()?);
+                note("veer: not IP", bench.not_ip()?);
+                note("veer: new", bench.opened()?);
             }
             note(
-                format!("veer: hits over {size} Connections"),
+                &format!("veer: hits over {size} Connections"),
                 bench.hits(*size)?,
             );
         }
@@ -86,7 +76,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             .to_owned(),
         left_out: Vec::new(),
         settings: vec![format!("{REPEAT} runs for each figure; {FLOWS} where flows differ")],
-        series,
+        series: notes.0,
         targets: vec![
             target(MEASURE, "veer: hit", None, at_most(90.0)),
             target(MEASURE, "veer: miss", None, at_most(45.0)),

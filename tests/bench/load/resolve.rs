@@ -1,0 +1,189 @@
+//! A client that asks for the address of a name.
+
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+
+use super::histogram::Histogram;
+use super::{Done, milliseconds};
+use crate::cpu::Clock;
+
+/// How long an answer may take before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Queries under way at once.
+const WINDOW: usize = 32;
+/// Bytes of a query's header.
+const HEADER: usize = 12;
+
+/// How a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// One query after the other.
+    One,
+    /// Many at once, in as few system calls as there can be.
+    Many,
+}
+
+/// What a client of a name server is told.
+#[derive(Debug, Args)]
+pub(super) struct Resolving {
+    #[arg(long)]
+    way: Way,
+    #[arg(long)]
+    to: SocketAddr,
+    #[arg(long)]
+    name: String,
+    /// How long, in milliseconds
+    #[arg(long, value_parser = milliseconds)]
+    time: Duration,
+    /// How long to ask before counting, in milliseconds
+    #[arg(long, value_parser = milliseconds)]
+    warm_up: Duration,
+    /// Processes that share the work
+    #[arg(long, value_delimiter = ',')]
+    with: Vec<u32>,
+}
+
+/// Asks as it is told, first to warm up and then for the figures.
+pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let attempt = || format!("ask {}", told.to);
+    socket.connect(told.to).with_context(attempt)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut client = Client {
+        socket,
+        query: query(&told.name),
+    };
+    client.go_on(told.way, told.warm_up, &mut Histogram::new())?;
+
+    let clock = Clock::new(&told.with, cpu);
+    let (before, started) = (clock.read()?, Instant::now());
+    let mut latency = Histogram::new();
+    let work = client.go_on(told.way, told.time, &mut latency)?;
+    let (wall, cpu) = (started.elapsed(), clock.read()? - before);
+    ensure!(work > 0, "no query was answered by {}", told.to);
+    Ok(Done {
+        work,
+        cpu_ns: cpu,
+        wall_ns: wall.as_nanos() as u64,
+        p50_ns: latency.quantile(50),
+        p99_ns: latency.quantile(99),
+    })
+}
+
+struct Client {
+    socket: UdpSocket,
+    query: Vec<u8>,
+}
+
+impl Client {
+    /// Works for `time`; returns how many queries were answered.
+    fn go_on(&mut self, way: Way, time: Duration, latency: &mut Histogram) -> Result<u64> {
+        let end = Instant::now() + time;
+        let mut work = 0;
+        let mut last = Instant::now();
+        while last < end {
+            work += match way {
+                Way::One => self.one(),
+                Way::Many => self.many(),
+            }?;
+            let now = Instant::now();
+            latency.record((now - last).as_nanos() as u64);
+            last = now;
+        }
+        Ok(work)
+    }
+
+    fn one(&mut self) -> Result<u64> {
+        self.socket.send(&self.query).context("send a query")?;
+        let mut reply = [0; 512];
+        match self.socket.recv(&mut reply) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            received => {
+                let length = received.context("wait for an answer")?;
+                has_answer(&reply[..length], &self.query)?;
+                Ok(1)
+            }
+        }
+    }
+
+    fn many(&mut self) -> Result<u64> {
+        let file = self.socket.as_raw_fd();
+        let parts = [[IoSlice::new(&self.query)]; WINDOW];
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(WINDOW, None);
+        let nowhere_else = [None; WINDOW];
+        let none = MsgFlags::empty();
+        let sent = sendmmsg(file, &mut headers, &parts, nowhere_else, [], none);
+        let sent = sent.context("send queries")?.count();
+        let mut received = 0;
+        while received < sent {
+            let mut room = [[0_u8; 512]; WINDOW];
+            let mut parts: Vec<_> = room
+                .iter_mut()
+                .map(|room| [IoSliceMut::new(room)])
+                .collect();
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(WINDOW, None);
+            let wanted = &mut parts[..sent - received];
+            let some = MsgFlags::MSG_WAITFORONE;
+            let messages = recvmmsg(file, &mut headers, wanted.iter_mut(), some, None);
+            if let Err(Errno::EAGAIN) = messages {
+                break;
+            }
+            for message in messages.context("wait for answers")? {
+                let reply = message.iovs().next().unwrap_or_default();
+                has_answer(reply, &self.query)?;
+                received += 1;
+            }
+        }
+        Ok(received as u64)
+    }
+}
+
+/// A query for the IPv4 address of `name`.
+pub(crate) fn query(name: &str) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    query
+}
+
+fn has_answer(reply: &[u8], query: &[u8]) -> Result<()> {
+    ensure!(
+        reply.len() > HEADER && reply[..2] == query[..2],
+        "an answer to another query came"
+    );
+    let (code, answers) = (reply[3] & 0xf, u16::from_be_bytes([reply[6], reply[7]]));
+    if code != 0 || answers == 0 {
+        bail!("the answer has code {code} and {answers} records");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_an_address_is_none() {
+        let asked = query("web");
+        assert_eq!(asked.len(), HEADER + 5 + 4);
+        let reply = |code: u8, answers: u8| {
+            let mut reply = asked.clone();
+            (reply[3], reply[7]) = (code, answers);
+            has_answer(&reply, &asked)
+        };
+
+        assert!(reply(0, 1).is_ok());
+        assert!(reply(3, 0).is_err() && reply(0, 0).is_err());
+        assert!(has_answer(&asked[..HEADER], &asked).is_err());
+    }
+}

@@ -1,0 +1,232 @@
+//! A container asks for the address of another.
+
+mod resolvers;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use rand::seq::SliceRandom as _;
+use tempfile::TempDir;
+
+use self::resolvers::{Asker, Resolver};
+use super::target;
+use crate::cpu;
+use crate::load::{Done, Way};
+use crate::measure::{Effort, load_on};
+use crate::progress::Progress;
+use crate::proxy::find;
+use crate::report::{Bound, Suite, Target};
+use crate::rounds::Notes;
+
+/// Who is asked for.
+const NAME: &str = "web";
+
+const P50: &str = "answer p50";
+const P99: &str = "answer p99";
+const CPU: &str = "CPU per query";
+const TWO: &str = "two clients";
+const GLIBC: &str = "getaddrinfo p50, glibc";
+const MUSL: &str = "getaddrinfo p50, musl";
+
+/// What every resolver is measured with.
+#[derive(Clone, Copy, Debug)]
+enum Measure {
+    Latency,
+    Cost,
+    Two,
+    /// By the C library with this number.
+    Library(usize),
+}
+
+/// A client that uses a C library.
+struct Library {
+    measure: &'static str,
+    program: PathBuf,
+}
+
+pub(super) fn suite(effort: Effort) -> Result<Suite> {
+    let mut suite = description();
+    let resolvers = resolvers::start(&mut suite)?;
+    let folder = tempfile::tempdir()?;
+    let libraries = libraries(&folder, &mut suite)?;
+    let mut notes = Notes::default();
+    let all = [Measure::Latency, Measure::Cost, Measure::Two].into_iter();
+    let all = all.chain((0..libraries.len()).map(Measure::Library));
+    let all = all.flat_map(|measure| resolvers.iter().map(move |one| (measure, one)));
+    let mut order: Vec<_> = all.collect();
+    let mut progress = Progress::new(order.len() * effort.rounds);
+    for _ in 0..effort.rounds {
+        order.shuffle(&mut rand::rng());
+        for (measure, resolver) in &order {
+            progress.step(&format!("{measure:?} of {}", resolver.name));
+            let attempt = || format!("{measure:?} of {}", resolver.name);
+            note(&mut notes, *measure, resolver, &libraries, effort).with_context(attempt)?;
+        }
+    }
+    let rank = |measure: &str| {
+        let all = [P50, P99, CPU, TWO, GLIBC, MUSL];
+        all.iter().position(|one| *one == measure)
+    };
+    let place = |name: &str| resolvers.iter().position(|one| one.name == name);
+    notes
+        .0
+        .sort_by_key(|series| (rank(&series.measure), place(&series.variant)));
+    suite.series = notes.0;
+    Ok(suite)
+}
+
+fn description() -> Suite {
+    Suite {
+        name: "dns".to_owned(),
+        about: "A container asks for the address of another. `p50` and `p99` are of single queries, one \
+                after the other; CPU is of a client that has 32 queries under way, and of the server; two \
+                such clients, and the server, have all CPUs to themselves."
+            .to_owned(),
+        left_out: Vec::new(),
+        settings: vec!["Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned()],
+        series: Vec::new(),
+        targets: targets(),
+    }
+}
+
+fn targets() -> Vec<Target> {
+    let kernel = |measure, to, bound| target(measure, "veer, kernel", Some(to), bound);
+    let (docker, dnsmasq) = ("Docker", "dnsmasq");
+    let at_most = Bound::AtMost;
+    vec![
+        kernel(P50, docker, at_most(0.1)),
+        kernel(P50, dnsmasq, at_most(0.2)),
+        kernel(CPU, docker, at_most(0.111)),
+        kernel(CPU, dnsmasq, at_most(0.25)),
+        kernel(TWO, docker, Bound::AtLeast(5.0)),
+        kernel(GLIBC, docker, at_most(0.333)),
+        kernel(MUSL, docker, at_most(0.222)),
+        target(P50, "veer, userspace", Some(docker), at_most(0.435)),
+    ]
+}
+
+fn note(
+    notes: &mut Notes,
+    measure: Measure,
+    resolver: &Resolver,
+    libraries: &[Library],
+    effort: Effort,
+) -> Result<()> {
+    let name = resolver.name;
+    let one_cpu = Some(cpu::last());
+    match measure {
+        Measure::Latency => {
+            resolver.keep_on(one_cpu)?;
+            let done = ask(
+                &resolver.asker,
+                &resolver.processes,
+                Way::One,
+                one_cpu,
+                effort,
+            )?;
+            notes.note(name, P50, "µs", done.p50_ns as f64 / 1e3);
+            notes.note(name, P99, "µs", done.p99_ns as f64 / 1e3);
+        }
+        Measure::Cost => {
+            resolver.keep_on(one_cpu)?;
+            let done = ask(
+                &resolver.asker,
+                &resolver.processes,
+                Way::Many,
+                one_cpu,
+                effort,
+            )?;
+            let cost = done.cpu_ns as f64 / done.work as f64 / 1e3;
+            notes.note(name, CPU, "µs", cost);
+        }
+        Measure::Two => {
+            resolver.keep_on(None)?;
+            notes.note(name, TWO, "queries/s", two(&resolver.asker, effort)?);
+        }
+        Measure::Library(number) => {
+            resolver.keep_on(one_cpu)?;
+            let library = &libraries[number];
+            let mut command = resolver.asker.inside();
+            command
+                .arg("taskset")
+                .args(["-c", &cpu::last().to_string()]);
+            command.arg(&library.program).arg(NAME);
+            command.arg(effort.time.as_millis().to_string());
+            let printed = printed(resolver.asker.run(&mut command)?)?;
+            let p50 = printed.split_whitespace().next().context("a figure")?;
+            notes.note(name, library.measure, "µs", p50.parse::<f64>()? / 1e3);
+        }
+    }
+    Ok(())
+}
+
+/// Queries per second that two clients get answered at the same time.
+fn two(asker: &Asker, effort: Effort) -> Result<f64> {
+    let cpus = [0, cpu::last()];
+    let done = thread::scope(|scope| {
+        let clients =
+            cpus.map(|cpu| scope.spawn(move || ask(asker, &[], Way::Many, Some(cpu), effort)));
+        clients.map(|client| client.join())
+    });
+    let rates = done.into_iter().map(|done| {
+        let done = done.map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        Ok(done.work as f64 * 1e9 / done.wall_ns as f64)
+    });
+    rates.sum()
+}
+
+/// What a client on `cpu` did, whose work these processes share.
+fn ask(
+    asker: &Asker,
+    processes: &[u32],
+    way: Way,
+    cpu: Option<usize>,
+    effort: Effort,
+) -> Result<Done> {
+    let mut command = asker.inside();
+    let load = load_on(cpu)?;
+    command.arg(load.get_program()).args(load.get_args());
+    let way = match way {
+        Way::One => "one",
+        Way::Many => "many",
+    };
+    let with: Vec<_> = processes.iter().map(u32::to_string).collect();
+    command
+        .args(["resolve", "--way", way, "--name", NAME])
+        .args(["--to", &asker.server().to_string()])
+        .args(["--time", &effort.time.as_millis().to_string()])
+        .args(["--warm-up", &effort.warm_up.as_millis().to_string()]);
+    if !with.is_empty() {
+        command.args(["--with", &with.join(",")]);
+    }
+    let printed = printed(asker.run(&mut command)?)?;
+    serde_json::from_str(&printed).context("read what a client did")
+}
+
+fn printed(output: Output) -> Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", said.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Clients built with the C libraries that there are.
+fn libraries(folder: &TempDir, suite: &mut Suite) -> Result<Vec<Library>> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/getaddrinfo.c");
+    let mut libraries = Vec::new();
+    for (compiler, measure, option) in [("cc", GLIBC, "-O2"), ("musl-gcc", MUSL, "-static")] {
+        if find(compiler)?.is_none() {
+            suite
+                .left_out
+                .push(format!("{measure}: {compiler} is not installed"));
+            continue;
+        }
+        let program = folder.path().join(compiler);
+        let mut command = Command::new(compiler);
+        command.args([option, "-o"]).arg(&program).arg(source);
+        printed(command.output()?).with_context(|| format!("compile with {compiler}"))?;
+        libraries.push(Library { measure, program });
+    }
+    Ok(libraries)
+}

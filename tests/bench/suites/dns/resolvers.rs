@@ -1,0 +1,336 @@
+//! The name servers that are compared, each with a container that asks it.
+
+use std::any::Any;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::netns::Namespace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use veer_tests::deadline::within;
+use veer_tests::engine::{Engine, IMAGE};
+use veer_tests::host::Host;
+
+use super::NAME;
+use crate::cpu;
+use crate::proxy::{find, start_pinned};
+use crate::report::Suite;
+use crate::suites::lab::Site;
+
+/// How long a server may take until it answers.
+const START: Duration = Duration::from_secs(20);
+
+/// Where Docker's resolver and veer's are asked.
+const INSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// A name server at work.
+pub(super) struct Resolver {
+    pub(super) name: &'static str,
+    /// Its processes.
+    pub(super) processes: Vec<u32>,
+    /// What ends with it, in this order, and before the place that it serves.
+    _alive: Vec<Box<dyn Any>>,
+    pub(super) asker: Asker,
+}
+
+/// Where a program runs that asks.
+pub(super) enum Asker {
+    Namespace {
+        namespace: Namespace,
+        server: SocketAddr,
+        resolv_conf: PathBuf,
+    },
+    Lab(Arc<Site>),
+}
+
+impl Resolver {
+    /// Keeps its processes on `cpu`; on any, if `None`.
+    pub(super) fn keep_on(&self, cpu: Option<usize>) -> Result<()> {
+        let mut processes = self.processes.iter();
+        processes.try_for_each(|process| cpu::keep(*process, cpu))
+    }
+}
+
+impl Asker {
+    pub(super) fn server(&self) -> SocketAddr {
+        match self {
+            Self::Namespace { server, .. } => *server,
+            Self::Lab(_) => INSIDE,
+        }
+    }
+
+    /// A command that sees the server in `/etc/resolv.conf`, up to the program itself.
+    pub(super) fn inside(&self) -> Command {
+        match self {
+            Self::Namespace { resolv_conf, .. } => {
+                let bind = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", bind]).arg(resolv_conf);
+                command
+            }
+            Self::Lab(site) => site.inside("client"),
+        }
+    }
+
+    /// What such a command prints.
+    pub(super) fn run(&self, command: &mut Command) -> Result<Output> {
+        match self {
+            Self::Namespace { namespace, .. } => Ok(namespace.run(|| command.output())??),
+            Self::Lab(site) => site.run(command),
+        }
+    }
+}
+
+/// Every name server that this machine has; the others are noted as left out.
+pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
+    let mut resolvers = Vec::new();
+    match docker() {
+        Ok(Some(resolver)) => resolvers.push(resolver),
+        Ok(None) => suite.left_out.push("Docker is not installed".to_owned()),
+        Err(error) => suite.left_out.push(format!("Docker: {error:#}")),
+    }
+    for server in &SERVERS {
+        match server.start() {
+            Ok(Some(resolver)) => {
+                resolvers.push(resolver);
+                let setting = format!("{}: {}", server.name, server.settings);
+                suite.settings.push(setting);
+            }
+            Ok(None) => {
+                let why = format!("{} is not installed", server.name);
+                suite.left_out.push(why);
+            }
+            Err(error) => suite.left_out.push(format!("{}: {error:#}", server.name)),
+        }
+    }
+    resolvers.push(veer("veer, userspace", "[dns]\nkernel = false\n")?);
+    resolvers.push(veer("veer, kernel", "")?);
+    Ok(resolvers)
+}
+
+/// An Engine of our own, without veer.
+fn docker() -> Result<Option<Resolver>> {
+    for program in ["dockerd", "docker", "busybox", "setpriv"] {
+        if find(program)?.is_none() {
+            return Ok(None);
+        }
+    }
+    let host = Namespace::create()?;
+    let mut links = host.links()?;
+    let loopback = links.index_of("lo")?;
+    links.set_up(loopback)?;
+    let engine = Engine::start(host);
+    engine.docker(["network", "create", "front"]);
+    for name in [NAME, "client"] {
+        let words = format!("run -d --name {name} --network front {IMAGE} sleep 100000");
+        engine.docker(words.split(' '));
+    }
+    let folder = tempfile::tempdir()?;
+    let asker = Asker::Namespace {
+        namespace: engine.namespace_of("client"),
+        server: INSIDE,
+        resolv_conf: resolv_conf(folder.path(), INSIDE)?,
+    };
+    Ok(Some(Resolver {
+        name: "Docker",
+        asker,
+        processes: vec![engine.pid()],
+        _alive: vec![Box::new(engine), Box::new(folder)],
+    }))
+}
+
+fn veer(name: &'static str, config: &str) -> Result<Resolver> {
+    let site = Site::new()?;
+    let container =
+        |name: &str| format!("[[container]]\nname = \"{name}\"\nnetworks = [\"front\"]\n");
+    site.lab(&format!(
+        "[[network]]\nname = \"front\"\nsubnets = [\"10.61.0.0/24\"]\n{}{}",
+        container(NAME),
+        container("client")
+    ))?;
+    let daemon = site.daemon(config)?;
+    site.until_served(2, &daemon)?;
+    Ok(Resolver {
+        name,
+        asker: Asker::Lab(Arc::new(site)),
+        processes: vec![daemon.id()],
+        _alive: vec![Box::new(daemon)],
+    })
+}
+
+/// A program that answers at the gateway's address.
+struct Server {
+    name: &'static str,
+    settings: &'static str,
+    program: &'static str,
+    /// What its configuration is, and the name of that file.
+    config: fn(gateway: Ipv4Addr, web: Ipv4Addr) -> (&'static str, String),
+    arguments: fn(folder: &Path) -> Vec<String>,
+    /// The file with its number, if it goes into the background.
+    number: Option<&'static str>,
+}
+
+const SERVERS: [Server; 3] = [
+    Server {
+        name: "dnsmasq",
+        settings: "one host-record, no upstream server, no log",
+        program: "dnsmasq",
+        config: |gateway, web| {
+            let config = format!(
+                "no-resolv\nno-hosts\nbind-interfaces\nlisten-address={gateway}\nuser=root\n\
+                 pid-file\nlocal=/{NAME}/\nhost-record={NAME},{web}\n"
+            );
+            ("config", config)
+        },
+        arguments: |folder| {
+            vec![
+                "--keep-in-foreground".to_owned(),
+                format!("--conf-file={}", folder.join("config").display()),
+            ]
+        },
+        number: None,
+    },
+    Server {
+        name: "unbound",
+        settings: "one local zone, one thread, no log",
+        program: "unbound",
+        config: |gateway, web| {
+            let config = format!(
+                "server:\n interface: {gateway}\n access-control: 0.0.0.0/0 allow\n do-daemonize: no\n \
+                 num-threads: 1\n username: \"\"\n chroot: \"\"\n directory: \"/tmp\"\n pidfile: \"\"\n \
+                 use-syslog: no\n local-zone: \"{NAME}.\" static\n local-data: \"{NAME}. A {web}\"\n\
+                 remote-control:\n control-enable: no\n"
+            );
+            ("config", config)
+        },
+        arguments: |folder| {
+            vec![
+                "-d".to_owned(),
+                "-c".to_owned(),
+                folder.join("config").display().to_string(),
+            ]
+        },
+        number: None,
+    },
+    Server {
+        name: "aardvark-dns",
+        settings: "one network",
+        program: "aardvark-dns",
+        config: |gateway, web| {
+            (
+                "front",
+                format!("{gateway}\n0123456789abcdef {web}  {NAME}\n"),
+            )
+        },
+        arguments: |folder| {
+            let folder = folder.display().to_string();
+            ["--config", &folder, "--port", "53", "run"]
+                .map(str::to_owned)
+                .into()
+        },
+        number: Some("aardvark.pid"),
+    },
+];
+
+/// A process in the background, which ends with this.
+struct Background(Pid);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Only fails for one that has ended.
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
+impl Server {
+    /// `None` where there is no such program.
+    fn start(&self) -> Result<Option<Resolver>> {
+        let Some(program) = find(self.program)?.or_else(|| of_podman(self.program)) else {
+            return Ok(None);
+        };
+        let host = Host::new();
+        let network = host.network();
+        let [web, client] = host.stations(&network, [NAME, "client"]);
+        let gateway = Ipv4Addr::new(10, 77, network.number, 1);
+        let server = SocketAddr::new(gateway.into(), 53);
+        let folder = tempfile::tempdir()?;
+        let (file, config) = (self.config)(gateway, web.v4);
+        let settings = folder.path().join("settings");
+        fs::create_dir(&settings)?;
+        fs::write(settings.join(file), config)?;
+
+        let log = folder.path().join("log");
+        let mut command = Command::new(program);
+        command
+            .args((self.arguments)(&settings))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?);
+        let mut child = start_pinned(&host.namespace, &mut command)?;
+        let mut answers = false;
+        let is_over =
+            |child: &mut veer_tests::child::Guarded| self.number.is_none() && !child.is_running();
+        within(START, "the name server answers or ends", || {
+            answers = client.run(|| is_answered(server)).unwrap_or(false);
+            answers || is_over(&mut child)
+        });
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        ensure!(answers, "it ended at once: {}", said.trim());
+        let mut alive: Vec<Box<dyn Any>> = Vec::new();
+        let process = match self.number {
+            None => child.id(),
+            Some(file) => {
+                let number = fs::read_to_string(settings.join(file))?;
+                let number: u32 = number.trim().parse().context("read its number")?;
+                alive.push(Box::new(Background(Pid::from_raw(number.cast_signed()))));
+                number
+            }
+        };
+        let asker = Asker::Namespace {
+            namespace: client.namespace,
+            server,
+            resolv_conf: resolv_conf(folder.path(), server)?,
+        };
+        alive.extend([
+            Box::new(child) as Box<dyn Any>,
+            Box::new(web),
+            Box::new(host),
+            Box::new(folder),
+        ]);
+        Ok(Some(Resolver {
+            name: self.name,
+            asker,
+            processes: vec![process],
+            _alive: alive,
+        }))
+    }
+}
+
+/// Whether a query gets any answer.
+fn is_answered(server: SocketAddr) -> Result<bool> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.send(&crate::load::query(NAME))?;
+    Ok(socket.recv(&mut [0; 512]).is_ok())
+}
+
+/// Podman's helpers are in a folder beside those that PATH names.
+fn of_podman(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path)
+        .filter_map(|folder| Some(folder.parent()?.join("lib/podman").join(program)));
+    places.find(|place| place.is_file())
+}
+
+/// A `resolv.conf` that names `server`, as in Docker's user-defined networks.
+fn resolv_conf(folder: &Path, server: SocketAddr) -> Result<PathBuf> {
+    let path = folder.join("resolv.conf");
+    let text = format!("nameserver {}\noptions ndots:0\n", server.ip());
+    fs::write(&path, text)?;
+    Ok(path)
+}
