@@ -11,8 +11,9 @@ use crate::{Port, map_types};
 pub struct Resolver {
     pub udp: Port,
     pub tcp: Port,
-    /// Always zero.
-    pub _pad: u32,
+    /// Where Docker's own resolver listens, if its rules there were taken away; 0: they lead to it.
+    pub docker_udp: Port,
+    pub docker_tcp: Port,
 }
 
 impl Resolver {

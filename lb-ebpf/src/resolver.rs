@@ -40,7 +40,8 @@ impl Transport {
 /// The port to send to in place of `port`; `None` leaves the destination as it is.
 ///
 /// A daemon that was killed has no sockets any more, so that the next query is left alone; one that
-/// hangs has sockets and no heartbeat.
+/// hangs has sockets and no heartbeat. Where Docker's rules were taken away, such a query is led to
+/// Docker's resolver in their place.
 #[inline(always)]
 pub fn lead(
     destination: &Addr,
@@ -53,11 +54,13 @@ pub fn lead(
     }
     let transport = transport?;
     let resolver = asker.resolver()?;
-    if asker.now().saturating_sub(asker.heartbeat()) >= Resolver::PATIENCE {
-        return None;
-    }
+    let is_alive = asker.now().saturating_sub(asker.heartbeat()) < Resolver::PATIENCE;
     let port = port_of(&resolver, transport);
-    asker.listens(transport, port).then_some(port)
+    if is_alive && asker.listens(transport, port) {
+        return Some(port);
+    }
+    let dockers = dockers_port(&resolver, transport);
+    (dockers != Port::NONE && asker.listens(transport, dockers)).then_some(dockers)
 }
 
 /// The port that `source` and `port` are shown as; `None` shows them as they are.
@@ -71,8 +74,10 @@ pub fn restore(
     if !is_ours(source) {
         return None;
     }
-    let resolver = asker.resolver()?;
-    (port == port_of(&resolver, transport?)).then_some(Resolver::PORT)
+    let (resolver, transport) = (asker.resolver()?, transport?);
+    let dockers = dockers_port(&resolver, transport);
+    let is_dockers = dockers != Port::NONE && port == dockers;
+    (is_dockers || port == port_of(&resolver, transport)).then_some(Resolver::PORT)
 }
 
 #[inline(always)]
@@ -88,6 +93,14 @@ fn port_of(resolver: &Resolver, transport: Transport) -> Port {
     }
 }
 
+#[inline(always)]
+fn dockers_port(resolver: &Resolver, transport: Transport) -> Port {
+    match transport {
+        Transport::Udp => resolver.docker_udp,
+        Transport::Tcp => resolver.docker_tcp,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::net::Ipv4Addr;
@@ -97,6 +110,7 @@ mod tests {
     const UDP: Port = Port::new(40_001);
     const TCP: Port = Port::new(40_002);
     const OTHER: Port = Port::new(40_003);
+    const DOCKER: Port = Port::new(40_004);
 
     /// A namespace in which the daemon listens; the fields are what a test changes.
     struct Namespace {
@@ -116,11 +130,11 @@ mod tests {
             10_000_000_000
         }
         fn listens(&self, transport: Transport, port: Port) -> bool {
-            self.sockets
-                && matches!(
-                    (transport, port),
-                    (Transport::Udp, UDP) | (Transport::Tcp, TCP)
-                )
+            let ours = matches!(
+                (transport, port),
+                (Transport::Udp, UDP) | (Transport::Tcp, TCP)
+            );
+            (self.sockets && ours) || (port == DOCKER && transport == Transport::Udp)
         }
     }
 
@@ -129,7 +143,7 @@ mod tests {
             resolver: Some(Resolver {
                 udp: UDP,
                 tcp: TCP,
-                _pad: 0,
+                ..Resolver::default()
             }),
             heartbeat: 9_900_000_000,
             sockets: true,
@@ -210,6 +224,38 @@ mod tests {
             }),
             Some(UDP)
         );
+    }
+
+    #[test]
+    fn without_dockers_rules_a_query_goes_to_dockers_resolver_when_veer_is_not_there() {
+        let with = |docker_udp, docker_tcp| Resolver {
+            docker_udp,
+            docker_tcp,
+            ..served().resolver.unwrap()
+        };
+        let without_rules = |sockets, heartbeat| Namespace {
+            resolver: Some(with(DOCKER, OTHER)),
+            heartbeat,
+            sockets,
+        };
+
+        assert_eq!(led(&without_rules(true, 9_900_000_000)), Some(UDP));
+        assert_eq!(led(&without_rules(false, 9_900_000_000)), Some(DOCKER));
+        assert_eq!(led(&without_rules(true, 0)), Some(DOCKER));
+        let nobody_there = lead(
+            &address(11),
+            Resolver::PORT,
+            Some(Transport::Tcp),
+            &without_rules(false, 0),
+        );
+        assert_eq!(nobody_there, None, "it was started again, with rules");
+        let shown = restore(
+            &address(11),
+            DOCKER,
+            Some(Transport::Udp),
+            &without_rules(true, 0),
+        );
+        assert_eq!(shown, Some(Resolver::PORT));
     }
 
     #[test]

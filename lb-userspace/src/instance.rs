@@ -53,6 +53,11 @@ impl Instance {
         self.folder().join("sysctls.json")
     }
 
+    /// What was taken out of containers' NAT tables, one file for each.
+    pub fn nat(&self) -> PathBuf {
+        self.folder().join("nat")
+    }
+
     /// The numbers that were given to Networks, Endpoints, Groups and Frontends.
     pub fn identities(&self) -> PathBuf {
         self.folder().join("state.json")

@@ -200,6 +200,12 @@ impl Page<'_> {
             |c| time(c.dns.stale),
         );
         self.key(
+            "no_conntrack",
+            "Whether Docker's NAT rules for 127.0.0.11, which have the kernel track all packets of a \
+             container, are taken out of containers while veer answers them.",
+            |c| c.dns.no_conntrack.to_string(),
+        );
+        self.key(
             "query_log",
             "One in so many answers is shown by `veer dns log`; 0: none.",
             |c| grouped(c.dns.query_log),

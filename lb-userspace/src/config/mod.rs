@@ -173,6 +173,9 @@ pub struct Dns {
     pub cache: u32,
     /// Seconds for which an answer that has run out is still given if no server answers.
     pub stale: u32,
+    /// Whether Docker's NAT rules are taken out of containers, which have the kernel track all their
+    /// packets.
+    pub no_conntrack: bool,
     /// One in so many answers is logged; 0: none.
     pub query_log: u32,
 }
@@ -213,6 +216,7 @@ impl Default for Dns {
             in_flight: 1_024,
             cache: 10_000,
             stale: 3_600,
+            no_conntrack: false,
             query_log: 0,
         }
     }

@@ -187,6 +187,7 @@ impl Config {
             ("leak", &mut dns.leak),
             ("single_labels", &mut dns.single_labels),
             ("random_case", &mut dns.random_case),
+            ("no_conntrack", &mut dns.no_conntrack),
         ] {
             section.read(key, choice, values::boolean)?;
         }

@@ -13,6 +13,7 @@ mod identities;
 mod latency;
 mod notify;
 mod pace;
+mod quiet;
 mod report;
 mod round;
 mod rounds;
@@ -28,8 +29,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use lb_common::Event;
 use lb_common::dns::Sample;
+use lb_common::{Event, Port, Resolver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
@@ -254,10 +255,22 @@ impl Daemon {
 }
 
 /// A former daemon's sockets are closed: its entries would lead queries nowhere as soon as somebody
-/// beats again.
+/// beats again. Where Docker's rules were taken away, they go on leading to its resolver.
 fn forget_resolvers(datapath: &Datapath) -> anyhow::Result<()> {
-    for (cookie, _) in datapath.resolvers()? {
-        datapath.remove_resolver(cookie)?;
+    for (cookie, resolver) in datapath.resolvers()? {
+        if resolver.docker_udp == Port::NONE {
+            datapath.remove_resolver(cookie)?;
+        } else {
+            let (udp, tcp) = (Port::NONE, Port::NONE);
+            datapath.set_resolver(
+                cookie,
+                Resolver {
+                    udp,
+                    tcp,
+                    ..resolver
+                },
+            )?;
+        }
     }
     Ok(())
 }

@@ -13,13 +13,14 @@ use std::time::{Instant, SystemTime};
 use super::apply::{Ended, carry_out};
 use super::failures::Subject;
 use super::pace::Pace;
+use super::quiet::{self, Quiet};
 use super::report::View;
 use super::shared::Shared;
 use super::visits::{Visit, Visited};
 use super::{identities, round, settings, spaces};
 use crate::config::{Config, Maps};
 use crate::datapath::{DatapathError, Loopback};
-use crate::dns::Records;
+use crate::dns::{Nat, Records};
 use crate::model::Observed;
 use crate::nft::Table;
 use crate::provider::Snapshot;
@@ -48,6 +49,7 @@ pub(super) struct Rounds {
     pace: Pace,
     sysctls: Sysctls,
     rules: Table,
+    quiet: Quiet,
 }
 
 impl Rounds {
@@ -61,6 +63,8 @@ impl Rounds {
             )
         };
         let rules = Table::open(shared.instance.rules());
+        let nat = Nat::open(shared.instance.nat());
+        let quiet = Quiet::start(nat, shared.config.load().dns.no_conntrack);
         let sysctls = Sysctls::open(shared.instance.sysctls());
         let saved = identities::load(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "identities are taken from the maps instead");
@@ -79,6 +83,7 @@ impl Rounds {
             pace: Pace::default(),
             sysctls,
             rules,
+            quiet,
         })
     }
 
@@ -109,6 +114,8 @@ impl Rounds {
         self.leave(&visits.leave);
         self.forward(&desired);
         self.masquerade(&desired);
+        let running = quiet::running(&observed);
+        self.quiet.run(&self.shared, &desired, &running);
         self.settle(&desired, now);
         self.shared.view.store(Arc::new(View {
             observed,
@@ -258,7 +265,10 @@ impl Rounds {
                 .map_err(|error| error.to_string())?;
             let datapath = self.shared.datapath();
             datapath
-                .set_resolver(visit.netns.cookie, resolver)
+                .set_resolver(
+                    visit.netns.cookie,
+                    self.quiet.beside(visit.netns.cookie, resolver),
+                )
                 .map_err(|error| error.to_string())?;
             Ok(self.answer_inside(visit))
         });
@@ -296,6 +306,7 @@ impl Rounds {
 
     /// Leaves a namespace's queries to Docker's resolver.
     fn give_back(&mut self, cookie: u64) {
+        self.quiet.put_back(cookie);
         // First the kernel, then the sockets: a query in between goes to Docker's resolver.
         if let Err(error) = self.shared.datapath().remove_resolver(cookie) {
             tracing::warn!(cookie, %error, "a resolver entry stays");

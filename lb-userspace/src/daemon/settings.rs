@@ -69,6 +69,10 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("maps", old.maps != new.maps),
         ("dns.takeover", old.dns.takeover != new.dns.takeover),
         ("dns.kernel", old.dns.kernel != new.dns.kernel),
+        (
+            "dns.no_conntrack",
+            old.dns.no_conntrack != new.dns.no_conntrack,
+        ),
         ("dns.upstreams", old.dns.upstreams != new.dns.upstreams),
         ("dns", forwarding(&old.dns) != forwarding(&new.dns)),
         ("log", old.log != new.log),

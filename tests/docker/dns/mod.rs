@@ -2,6 +2,7 @@
 
 mod asking;
 mod comparison;
+mod nat;
 mod server;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,13 @@ use crate::stage::{Host, again};
 use asking::{A, AAAA, ANSWER, ASKED, HTTPS, MX, PTR, TXT, ask, dockers, question, read};
 use comparison::Stage;
 use server::WORLD;
+
+/// A host of its own, and veer with more in its configuration.
+fn site_with(config: &str) -> Site {
+    let host = Host::new();
+    let daemon = Daemon::start_with(again(&host.namespace), &host.engine.socket(), config);
+    Site { daemon, host }
+}
 
 #[test]
 fn names_of_containers_are_answered_as_by_docker() {
@@ -302,10 +310,7 @@ fn the_kernel_answers_containers() {
 
 #[test]
 fn the_query_log_has_what_the_kernel_the_daemon_and_nobody_said() {
-    let host = Host::new();
-    let socket = host.engine.socket();
-    let daemon = Daemon::start_with(again(&host.namespace), &socket, "[dns]\nquery_log = 1\n");
-    let site = Site { daemon, host };
+    let site = site_with("[dns]\nquery_log = 1\n");
     let (net, client) = (site.host.name("logged"), site.host.name("client"));
     site.docker(&format!(
         "network create --internal --subnet 172.27.21.0/24 {net}"

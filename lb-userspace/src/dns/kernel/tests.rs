@@ -19,7 +19,8 @@ const COOKIE: u64 = 7;
 const RESOLVER: Resolver = Resolver {
     udp: Port::new(40_000),
     tcp: Port::new(40_001),
-    _pad: 0,
+    docker_udp: Port::new(0),
+    docker_tcp: Port::new(0),
 };
 
 /// The kernel's maps, in memory. Takes so many answers and no more.

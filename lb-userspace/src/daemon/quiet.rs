@@ -1,0 +1,124 @@
+//! Containers without connection tracking: Docker's NAT rules for 127.0.0.11 are taken out of the
+//! namespaces whose queries veer answers, if the configuration says so, and put back when it no longer
+//! does.
+//!
+//! The programs on sockets know where Docker's resolver listens before its rules go, and lead there
+//! when veer does not answer: nothing else changes for containers.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use lb_common::Resolver;
+
+use super::shared::Shared;
+use super::spaces::for_each;
+use crate::dns::{Nat, Taken};
+use crate::model::{Netns, RunState};
+use crate::reconcile::Desired;
+
+/// How often rules are looked for in the namespace of a container that runs. Docker makes them before
+/// the container's first instruction, or when it is connected to its first network.
+const LOOKS: u8 = 3;
+
+/// What was taken away, by the cookie of its namespace.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    nat: Nat,
+    taken: BTreeMap<u64, Taken>,
+    looks: BTreeMap<u64, u8>,
+}
+
+impl Quiet {
+    /// Begins with what a former daemon has taken away. Without `wanted` that is put back.
+    pub(super) fn start(nat: Nat, wanted: bool) -> Self {
+        if !wanted && let Err(error) = nat.put_all_back() {
+            tracing::warn!(%error, "not all of Docker's rules in containers are back");
+        }
+        let all = nat.all().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was taken out of containers is not known");
+            Vec::new()
+        });
+        Self {
+            nat,
+            taken: all.into_iter().map(|it| (it.netns.cookie, it)).collect(),
+            looks: BTreeMap::new(),
+        }
+    }
+
+    /// Where the namespace's queries go, given where veer listens.
+    pub(super) fn beside(&self, cookie: u64, resolver: Resolver) -> Resolver {
+        let taken = self.taken.get(&cookie);
+        taken.map_or(resolver, |taken| taken.beside(resolver))
+    }
+
+    /// Takes the rules out of every namespace of `desired` in which they are for sure and that veer
+    /// answers; forgets those that are not served any more.
+    pub(super) fn run(&mut self, shared: &Shared, desired: &Desired, running: &[Netns]) {
+        let served = |cookie: &u64| {
+            desired
+                .resolvers
+                .iter()
+                .any(|it| it.netns.cookie == *cookie)
+        };
+        let gone: Vec<u64> = self
+            .taken
+            .keys()
+            .filter(|it| !served(it))
+            .copied()
+            .collect();
+        for cookie in gone {
+            self.put_back(cookie);
+        }
+        self.looks.retain(|cookie, _| served(cookie));
+        if !shared.config.load().dns.no_conntrack {
+            return;
+        }
+        let answered = shared.dns.served_namespaces();
+        let is_due = |netns: &&Netns| {
+            let looks = self.looks.get(&netns.cookie).copied().unwrap_or(0);
+            let is_done = self.taken.contains_key(&netns.cookie) || looks >= LOOKS;
+            !is_done && answered.contains(&netns.cookie)
+        };
+        let due: Vec<&Netns> = running.iter().filter(is_due).collect();
+        let results = for_each(&due, |netns| self.take(shared, netns));
+        for (netns, result) in due.into_iter().zip(results) {
+            *self.looks.entry(netns.cookie).or_default() += 1;
+            match result {
+                Ok(taken) => self.taken.extend(taken.map(|it| (netns.cookie, it))),
+                Err(error) => {
+                    let netns = netns.path.display();
+                    tracing::warn!(%netns, %error, "connections are tracked in a container");
+                }
+            }
+        }
+    }
+
+    fn take(&self, shared: &Shared, netns: &Netns) -> io::Result<Option<Taken>> {
+        let Some(found) = self.nat.find(netns)? else {
+            return Ok(None);
+        };
+        let ours = shared.dns.take_over(netns).map_err(io::Error::other)?;
+        let set = |resolver| shared.datapath().set_resolver(netns.cookie, resolver);
+        set(found.beside(ours)).map_err(io::Error::other)?;
+        self.nat.take(&found)?;
+        Ok(Some(found))
+    }
+
+    /// Puts back what was taken out of the namespace, if anything was.
+    pub(super) fn put_back(&mut self, cookie: u64) {
+        self.looks.remove(&cookie);
+        if let Some(taken) = self.taken.remove(&cookie)
+            && let Err(error) = self.nat.put_back(&taken)
+        {
+            let netns = taken.netns.path.display();
+            tracing::warn!(%netns, %error, "Docker's rules in a container are not back");
+        }
+    }
+}
+
+/// The namespaces of containers that run, and which therefore have whatever Docker gives them.
+pub(super) fn running(observed: &crate::model::Observed) -> Vec<Netns> {
+    let containers = observed.containers.iter();
+    let running = containers.filter(|it| matches!(it.state, RunState::Running));
+    running.filter_map(|it| it.netns.clone()).collect()
+}
