@@ -60,6 +60,16 @@ impl Addr {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == 0 && self.words[3] == 0
     }
 
+    /// `127.0.0.1` or `::1`.
+    #[inline(always)]
+    pub const fn loopback(is_v4: bool) -> Self {
+        if is_v4 {
+            Self::from_v4_word(u32::from_ne_bytes([127, 0, 0, 1]))
+        } else {
+            Self::from_words([0, 0, 0, 1_u32.to_be()])
+        }
+    }
+
     /// The first byte of an IPv4 address.
     #[inline(always)]
     const fn first_v4(&self) -> u8 {

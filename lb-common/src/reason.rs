@@ -108,7 +108,7 @@ reasons! {
     Isolated = "isolated", true;
     /// Out of an internal Network.
     InternalNetwork = "internal-network", true;
-    /// To a loopback address, from elsewhere.
+    /// To or from a loopback address, on another interface.
     LoopbackOutside = "loopback-outside", true;
     /// From outside to a container's own address.
     DirectRouting = "direct-routing", true;

@@ -32,10 +32,10 @@ impl SourceKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C)]
 pub struct Source {
-    /// A [`SourceAction`].
+    /// A [`SourceAction`], of the Frontend's own lists and of all rules.
     pub action: u8,
-    /// Always zero.
-    pub _pad: u8,
+    /// A [`SourceAction`], of the Frontend's own lists alone: it holds for processes of the host.
+    pub own_action: u8,
     /// Index of the rule's counter.
     pub rule: u16,
 }
@@ -53,6 +53,12 @@ impl Source {
     #[inline(always)]
     pub const fn denies(&self) -> bool {
         self.action == SourceAction::Deny as u8
+    }
+
+    /// Whether processes of the host that match are turned away.
+    #[inline(always)]
+    pub const fn denies_host(&self) -> bool {
+        self.own_action == SourceAction::Deny as u8
     }
 }
 

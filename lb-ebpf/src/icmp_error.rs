@@ -11,6 +11,7 @@ use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame};
 use crate::headers::{ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
+use crate::outward;
 use crate::packet::{Fragment, Kind, icmp_kind};
 use crate::settle::is_target_up;
 use crate::tables::{Store, Tables, Work};
@@ -103,7 +104,7 @@ fn way_out(
     } = &mut *work;
     let (from, to) = ((source, Port::NONE), (this.destination, Port::NONE));
     way.ask(from, to, packet, bridge);
-    match frame.route(way) {
+    match outward::route(frame, tables, way, &this.destination) {
         Route::None => Err(Reason::NoRoute),
         route => Ok(route),
     }

@@ -4,8 +4,8 @@
 //! The kernel programs in `kernel/` hand in the BPF maps and the socket buffer; tests and
 //! `veer explain` hand in memory. Both run this code.
 //!
-//! [`endpoint_in()`] and [`uplink_in()`] are the tables of contents: what containers send, and what
-//! reaches the host from outside.
+//! [`endpoint_in()`], [`uplink_in()`] and [`loopback_in()`] are the tables of contents: what containers
+//! send, what reaches the host from outside, and what it sends to itself.
 //!
 //! # Why
 //! A packet path that only the verifier has ever read cannot be tested, and one that was written
@@ -29,6 +29,7 @@ mod frame;
 mod guards;
 mod headers;
 mod icmp_error;
+mod loopback_in;
 #[cfg(any(feature = "native", test))]
 pub mod native;
 mod neighbour;
@@ -56,6 +57,7 @@ pub use collect::{CollectRequest, collect};
 pub use endpoint_in::endpoint_in;
 pub use frame::{Checksum, Frame};
 pub use guards::{bridge_in, bridge_out, uplink_out, uplink_out_bare};
+pub use loopback_in::loopback_in;
 pub use outcome::{Outcome, Verdict};
 pub use packet::{Fragment, Kind, Packet};
 pub use select::{choose, flow_hash};

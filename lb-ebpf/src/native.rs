@@ -79,10 +79,11 @@ impl Frame for Buffer {
     }
 
     fn send_out(&mut self, way: &Way, route: Route) -> Result<(), Reason> {
-        if route == Route::Neighbour {
-            self.store(0, &[way.destination_mac, way.source_mac])?;
+        match route {
+            Route::Neighbour => self.store(0, &[way.destination_mac, way.source_mac]),
+            Route::Home => self.store(0, &[Mac::NONE; 2]),
+            Route::NoNeighbour | Route::TooBig | Route::None => Ok(()),
         }
-        Ok(())
     }
 
     fn send_back(&mut self) {}

@@ -27,7 +27,7 @@ fn opened(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
         return Err(Reason::NoBackend);
     };
     set_forward(tables, veth, work, &frontend, slot)?;
-    if work.this.has(Flags::OTHER_FAMILY) {
+    if work.this.has(Flags::OTHER_FAMILY) || is_nameless(veth, work) {
         // The host calls the Backend by this address as well, from its own ports.
         let settings = tables.settings().ok_or(Reason::NoBackend)?;
         return Ok(Step::remember(masquerading(settings)));
@@ -123,21 +123,35 @@ fn set_forward(
         flags: Flags::FORWARD | if is_hairpin { Flags::HAIRPIN } else { 0 },
         other_zone: endpoint.zone,
     };
-    if !work.this.destination.is_none() {
+    if !work.this.destination.is_none() && !is_nameless(veth, work) {
         return Ok(());
     }
-    set_other_family(tables, work, endpoint)
+    set_gateway(tables, work, endpoint)
 }
 
-/// A client of IPv6 and a Backend that has IPv4 alone: that one sees the client as its gateway, as it
-/// does behind docker-proxy.
+/// Whether the client is on the host's loopback interface: what it is called there means nothing elsewhere.
 #[inline(always)]
-fn set_other_family(
-    tables: &impl Tables,
-    work: &mut Work,
-    endpoint: &Endpoint,
-) -> Result<(), Reason> {
+fn is_nameless(veth: &Veth, work: &Work) -> bool {
+    veth.endpoint == 0 && work.packet.flow.source.is_loopback()
+}
+
+/// A client of IPv6 and a Backend that has IPv4 alone, or a client on the host's loopback interface: the
+/// Backend sees its gateway, as it does behind docker-proxy.
+#[inline(always)]
+fn set_gateway(tables: &impl Tables, work: &mut Work, endpoint: &Endpoint) -> Result<(), Reason> {
     let network = tables.network(endpoint.zone).ok_or(Reason::NoBackend)?;
+    if !work.this.destination.is_none() {
+        work.this.source = if work.packet.is_v4() {
+            network.gateway_v4
+        } else {
+            network.gateway_v6
+        };
+        return if work.this.source.is_none() {
+            Err(Reason::NoBackend)
+        } else {
+            Ok(())
+        };
+    }
     let can = matches!(work.packet.kind(), Kind::Tcp | Kind::Udp)
         && work.packet.fragment() == Fragment::Whole;
     if work.packet.is_v4() || !can || endpoint.v4.is_none() || network.gateway_v4.is_none() {

@@ -12,7 +12,7 @@ use crate::packet::{Fragment, Kind};
 use crate::remember::{Choice, masquerading};
 use crate::settle::{Step, may_open};
 use crate::tables::{Tables, Work};
-use crate::way::Route;
+use crate::way::{LOOPBACK, Route, Way};
 use crate::{family, fragment, track};
 
 /// Begins a Connection from a container to the outside or to another Network, `work.beyond`: leaves its
@@ -119,6 +119,18 @@ fn masquerade_source(
     Ok(address)
 }
 
+/// Asks the host's routes for the way to `to`; they know none to the host itself.
+#[inline(always)]
+pub fn route(frame: &impl Frame, tables: &impl Tables, way: &mut Way, to: &Addr) -> Route {
+    match frame.route(way) {
+        Route::None if to.is_loopback() || tables.is_local(to) => {
+            way.ifindex = LOOPBACK;
+            Route::Home
+        }
+        route => route,
+    }
+}
+
 /// Sends the packet out as `work.this` says: routes, rewrite, track, count. Drops it where there is no
 /// way ([`Reason::NoRoute`]), or where it is too large ([`Reason::TooBigSent`]): both are to be answered.
 #[inline(never)]
@@ -143,7 +155,7 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
     if grows {
         way.add(family::DIFFERENCE);
     }
-    let route = frame.route(way);
+    let route = route(frame, tables, way, &this.destination);
     match route {
         Route::TooBig => {
             if grows {
@@ -152,7 +164,7 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
             return Err(Reason::TooBigSent);
         }
         Route::None => return Err(Reason::NoRoute),
-        Route::Neighbour | Route::NoNeighbour => {}
+        Route::Neighbour | Route::NoNeighbour | Route::Home => {}
     }
     track::track(tables, work);
     if work.packet.fragment() == Fragment::First {

@@ -1,6 +1,6 @@
 //! Ports that are published on addresses of the host.
 
-use lb_common::{FrontendKey, Port, Reason, SourceKey};
+use lb_common::{Addr, FrontendKey, Port, Reason, SourceKey};
 
 use crate::packet::Kind;
 use crate::settle::{Step, may_open};
@@ -21,7 +21,8 @@ pub fn find(tables: &impl Tables, work: &mut Work) -> bool {
     }
     let mut key = FrontendKey::published(flow.destination, Port::new(cell), flow.protocol);
     let mut found = tables.frontend(&key);
-    if found.is_none() && tables.is_local(&flow.destination) {
+    let to = &flow.destination;
+    if found.is_none() && (to.is_loopback() || tables.is_local(to)) {
         key.address = FrontendKey::wildcard(work.packet.is_v4());
         found = tables.frontend(&key);
     }
@@ -48,13 +49,33 @@ fn admitted(tables: &impl Tables, work: &Work) -> Result<Step, Reason> {
     if list == 0 {
         return Ok(Step::OPEN);
     }
-    let key = SourceKey::of(list, work.packet.flow.source);
-    let Some(source) = tables.source(&key) else {
-        return Ok(Step::OPEN);
+    let client = work.packet.flow.source;
+    let is_denied = if client.is_loopback() {
+        bars_host(tables, list, client)
+    } else {
+        bars(tables, list, client)
     };
-    tables.count_rule(source.rule);
-    if source.denies() {
+    if is_denied {
         return Err(Reason::SourceDenied);
     }
     Ok(Step::OPEN)
+}
+
+/// Whether a list or a rule turns the client away. Counts the rule.
+#[inline(always)]
+fn bars(tables: &impl Tables, list: u32, client: Addr) -> bool {
+    match tables.source(&SourceKey::of(list, client)) {
+        Some(source) => {
+            tables.count_rule(source.rule);
+            source.denies()
+        }
+        None => false,
+    }
+}
+
+/// Whether a Frontend's own list turns a process of the host away that sends from `client`.
+#[inline(always)]
+pub fn bars_host(tables: &impl Tables, list: u32, client: Addr) -> bool {
+    let source = tables.source(&SourceKey::of(list, client));
+    source.is_some_and(|source| source.denies_host())
 }

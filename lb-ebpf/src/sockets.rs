@@ -5,9 +5,10 @@
 //! that it asked for. Its packets then go straight to the container, from the address that the host
 //! has on that bridge.
 
-use lb_common::{Addr, FlowKey, Frontend, FrontendKey, Port, SocketKey, SocketReverse};
+use lb_common::{Addr, FlowKey, Frontend, FrontendKey, Port, Reason, SocketKey, SocketReverse};
 
 use crate::open::port_of;
+use crate::published::bars_host;
 use crate::select::choose;
 use crate::tables::Tables;
 
@@ -27,6 +28,8 @@ pub enum Led {
     To(Peer),
     /// It fails: the port is published, and no Backend takes it.
     Refused,
+    /// It fails: the Frontend does not serve who sends from this address.
+    Denied,
 }
 
 /// The socket of a process.
@@ -35,6 +38,8 @@ pub trait Caller {
     fn namespace(&self) -> u64;
     /// Its own cookie.
     fn cookie(&self) -> u64;
+    /// The address that it is bound to, or [`Addr::NONE`].
+    fn bound(&self) -> Addr;
 }
 
 /// Where a socket that asks for `asked` is led.
@@ -44,9 +49,18 @@ pub fn lead(tables: &impl Tables, caller: &impl Caller, asked: Peer, protocol: u
     if cell == 0 || !is_host(tables, caller) {
         return Led::Alone;
     }
+    // What it sends from there cannot leave the loopback interface, where `loopback_in` meets it; beside
+    // Docker's rules, they do.
+    if caller.bound().is_loopback() {
+        return Led::Alone;
+    }
     let Some(frontend) = frontend(tables, &asked.address, Port::new(cell), protocol) else {
         return Led::Alone;
     };
+    if frontend.sources != 0 && bars_host(tables, frontend.sources, sender(caller, asked.address)) {
+        tables.count(Reason::SourceDenied);
+        return Led::Denied;
+    }
     let cookie = caller.cookie();
     match backend(tables, &frontend, asked, protocol, cookie) {
         Some(peer) => {
@@ -76,6 +90,20 @@ pub fn restore(tables: &impl Tables, caller: &impl Caller, peer: Peer) -> Option
         address: original.address,
         port: original.port,
     })
+}
+
+/// What the socket would send from, were its peer at the address that it asks for: what it is bound to, or
+/// that very address, which is the host's.
+#[inline(always)]
+fn sender(caller: &impl Caller, asked: Addr) -> Addr {
+    let bound = caller.bound();
+    if !bound.is_none() && bound != FrontendKey::wildcard(true) {
+        bound
+    } else if asked == FrontendKey::wildcard(asked.is_v4()) {
+        Addr::loopback(asked.is_v4())
+    } else {
+        asked
+    }
 }
 
 /// Whether the process is in the host's namespace.
@@ -150,7 +178,9 @@ fn backend(
 mod tests {
     use core::net::IpAddr;
 
-    use lb_common::{Cells, Endpoint, EndpointState, Settings, Slot};
+    use lb_common::{
+        Cells, Endpoint, EndpointState, Settings, Slot, Source, SourceAction, SourceKey,
+    };
 
     use super::*;
     use crate::native::Memory;
@@ -158,7 +188,9 @@ mod tests {
     const HOST: u64 = 77;
     const TCP: u8 = 6;
 
+    /// A process in this namespace; `Bound`: on the host, with its socket bound to an address.
     struct Process(u64);
+    struct Bound(&'static str);
 
     impl Caller for Process {
         fn namespace(&self) -> u64 {
@@ -166,6 +198,21 @@ mod tests {
         }
         fn cookie(&self) -> u64 {
             5
+        }
+        fn bound(&self) -> Addr {
+            Addr::NONE
+        }
+    }
+
+    impl Caller for Bound {
+        fn namespace(&self) -> u64 {
+            HOST
+        }
+        fn cookie(&self) -> u64 {
+            6
+        }
+        fn bound(&self) -> Addr {
+            peer(self.0, 0).address
         }
     }
 
@@ -277,6 +324,50 @@ mod tests {
         assert_eq!(container, Led::Alone);
         let datagram = lead(&memory, &Process(HOST), peer("127.0.0.1", 8_000), 17);
         assert_eq!(datagram, Led::Alone);
+    }
+
+    #[test]
+    fn a_socket_that_is_bound_to_a_loopback_address_stays_on_that_interface() {
+        let memory = published(true);
+        let asked = peer("127.0.0.1", 8_000);
+
+        for loopback in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(lead(&memory, &Bound(loopback), asked, TCP), Led::Alone);
+        }
+        let elsewhere = lead(&memory, &Bound("192.0.2.1"), asked, TCP);
+        assert_eq!(elsewhere, Led::To(peer("10.9.0.3", 80)));
+    }
+
+    #[test]
+    fn the_frontends_own_list_is_asked_about_what_a_process_sends_from() {
+        let mut memory = published(true);
+        for frontend in memory.frontends.values_mut() {
+            frontend.sources = 5;
+        }
+        let deny = |action| Source {
+            action: SourceAction::Deny as u8,
+            own_action: action as u8,
+            rule: 3,
+        };
+        let place = |prefix_length, address: &str| SourceKey {
+            prefix_length,
+            list: 5,
+            address: peer(address, 0).address,
+        };
+        let (own, rule) = (deny(SourceAction::Deny), deny(SourceAction::Allow));
+        memory.sources.insert(place(32 + 96 + 8, "127.0.0.0"), own);
+        memory.sources.insert(place(32 + 128, "::1"), own);
+        memory.sources.insert(place(32 + 96, "0.0.0.0"), rule);
+
+        for denied in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
+            assert_eq!(led(&memory, peer(denied, 8_000)), Led::Denied, "{denied}");
+        }
+        let by_rules_alone = led(&memory, peer("192.0.2.1", 8_000));
+        assert_eq!(by_rules_alone, Led::To(peer("10.9.0.3", 80)));
+        let bound = lead(&memory, &Bound("192.0.2.1"), peer("127.0.0.1", 8_000), TCP);
+        assert_eq!(bound, Led::To(peer("10.9.0.3", 80)));
+        assert_eq!(memory.reason(Reason::SourceDenied), 4);
+        assert!(memory.rule_counters.borrow().is_empty());
     }
 
     #[test]

@@ -83,6 +83,9 @@ fn gate(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<(),
     if !concerns(tables, settings, &work.packet) {
         return Err(Reason::Host);
     }
+    if work.packet.flow.source.is_loopback() {
+        return Err(Reason::LoopbackOutside);
+    }
     work.now = frame.now();
     let is_later = work.packet.fragment() == Fragment::Later;
     if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
@@ -120,7 +123,7 @@ fn concerns(tables: &impl Tables, settings: &Settings, packet: &Packet) -> bool 
 /// Finds the packet's Connection, or opens one at a published port. What is routed to a container's own
 /// address takes the way through the host's stack.
 #[inline(always)]
-fn find(tables: &impl Tables, work: &mut Work) -> Step {
+pub fn find(tables: &impl Tables, work: &mut Work) -> Step {
     let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
     let mut step = if is_found && is_usable(tables, &STRANGER, work) {
         Step::FOUND

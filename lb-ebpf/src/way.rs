@@ -7,6 +7,9 @@ use crate::frame::Frame;
 use crate::headers::{ETHERNET, TCP, Tcp};
 use crate::packet::Packet;
 
+/// Index of the loopback interface, in every namespace.
+pub const LOOPBACK: u32 = 1;
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -45,6 +48,8 @@ pub enum Route {
     NoNeighbour,
     /// The packet is larger than what fits there.
     TooBig,
+    /// To the host itself, by its loopback interface.
+    Home,
     /// Nowhere.
     None,
 }

@@ -2,8 +2,8 @@
 //! of the conformance scenarios in `docs/ports.md`.
 
 use crate::street::{
-    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, ask, ask_udp, ask_within,
-    told,
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, ask, ask_from, ask_udp,
+    ask_within, told,
 };
 
 #[test]
@@ -51,6 +51,26 @@ fn s01_host_processes_reach_a_published_port_by_localhost_and_by_every_own_addre
         let answer = ask_udp(&street.host.namespace, address, 8_022);
         let answer = answer.unwrap_or_else(|error| panic!("{address}, UDP: {error}"));
         assert!(answer.starts_with(&web.name), "{address}: {answer}");
+    }
+}
+
+#[test]
+fn a_process_that_is_bound_to_a_loopback_address_reaches_a_published_port() {
+    let street = Street::shared();
+    let web = street.run(&street.network(43, ""), "-p 8043:80 -p 8043:80/udp");
+    let _server = web.serves(80);
+    street.published(8_043);
+
+    for (from, to, gateway) in [
+        ("127.0.0.1", "127.0.0.1", "10.43.0.1"),
+        ("127.0.0.9", "127.0.0.1", "10.43.0.1"),
+        ("::1", "::1", "fd00:43::1"),
+        (HOST_V4, "127.0.0.1", HOST_V4),
+    ] {
+        let answers = ask_from(&street.host.namespace, from, to, 8_043);
+        let answers = answers.unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+        let expected = told(&web.name, gateway);
+        assert_eq!(answers, [expected.clone(), expected], "{from} to {to}");
     }
 }
 

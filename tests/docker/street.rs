@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use lb_userspace::netns::{Namespace, PairEnd};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, connect, shutdown, socket,
+};
 use veer_tests::daemon::Daemon;
 use veer_tests::deadline::eventually;
 use veer_tests::engine::Engine;
@@ -267,6 +269,41 @@ pub(crate) fn ask_within(
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
+    })?
+}
+
+/// What is answered by TCP and by UDP, each from a socket that is bound to `from`.
+pub(crate) fn ask_from(
+    client: &Namespace,
+    from: &str,
+    address: &str,
+    port: u16,
+) -> io::Result<[String; 2]> {
+    let to = SocketAddr::new(address.parse::<IpAddr>().unwrap(), port);
+    let from = SocketAddr::new(from.parse::<IpAddr>().unwrap(), 0);
+    client.run(|| {
+        let family = match from {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(family, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+        let mut stream = TcpStream::from(socket);
+        // The timeout for sending is also that for connecting (socket(7)).
+        stream.set_write_timeout(Some(ANSWER))?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        connect(stream.as_raw_fd(), &SockaddrStorage::from(to))?;
+        let mut streamed = String::new();
+        stream.read_to_string(&mut streamed)?;
+        let socket = UdpSocket::bind(from)?;
+        socket.set_read_timeout(Some(ANSWER))?;
+        socket.send_to(b"?", to)?;
+        let mut buffer = [0; 2_048];
+        let (length, who) = socket.recv_from(&mut buffer)?;
+        assert_eq!(who, to, "the answer is from whom was asked");
+        let datagram = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        Ok([streamed, datagram])
     })?
 }
 

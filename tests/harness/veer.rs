@@ -1,6 +1,7 @@
 //! veer's datapath on a test's host, without a daemon: the real object, written by real Steps.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ use tempfile::TempDir;
 
 use crate::host::{Host, TestNetwork};
 use crate::station::{Family, Station};
+
+/// Index of the loopback interface, in every namespace.
+const LOOPBACK: u32 = 1;
 
 /// The host on its uplink.
 const HOST_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -224,6 +228,19 @@ impl<'h> Veer<'h> {
             .attached
             .extend([(role, uplink), (Role::Bridge, network.bridge)]);
         self.apply();
+    }
+
+    /// Processes of the host that are bound to a loopback address reach published ports.
+    pub fn hears_itself(&mut self) {
+        self.wanted.attached.insert((Role::Loopback, LOOPBACK));
+        self.apply();
+        let settings = ["route_localnet", "accept_local"];
+        let allow = || {
+            for key in settings {
+                fs::write(format!("/proc/sys/net/ipv4/conf/lo/{key}"), "1").unwrap();
+            }
+        };
+        self.host.namespace.run(allow).unwrap();
     }
 
     /// Publishes `port` of the container, TCP and UDP, on every address of the host.

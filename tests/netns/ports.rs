@@ -1,6 +1,6 @@
 //! Published ports and the way out with real traffic: whole streams, whatever is offloaded.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
@@ -125,5 +125,66 @@ fn a_stream_to_the_outside_leaves_under_the_hosts_name_whole() {
             assert!(answer.client.port() >= 61_000, "{answer:?}");
         }
         client.ping(outsider(family), b"are you there").unwrap();
+    }
+}
+
+#[test]
+fn a_process_on_a_loopback_address_reaches_a_published_port_whole() {
+    let ground = Host::new();
+    let network = ground.network();
+    let [web] = ground.stations(&network, ["web"]);
+    let (_outside, uplink) = ground.outside();
+    let mut veer = Veer::on(&ground);
+    veer.serve(&[&web]);
+    veer.faces(uplink, &network);
+    veer.publish(8_080, &web, 80);
+    veer.hears_itself();
+
+    for family in Family::BOTH {
+        let (_tcp, _udp) = (web.serves_tcp(family, 80), web.serves_udp(family, 80));
+        let itself: IpAddr = match family {
+            Family::V4 => "127.0.0.1".parse().unwrap(),
+            Family::V6 => "::1".parse().unwrap(),
+        };
+        let to = SocketAddr::new(itself, 8_080);
+
+        let answers = [
+            streams(&ground.namespace, to),
+            datagram(&ground.namespace, to),
+        ];
+        for answer in answers {
+            assert_eq!(answer.server, "web");
+            assert_eq!(answer.client.ip(), network.gateway(family == Family::V6));
+        }
+    }
+}
+
+#[test]
+fn a_process_on_a_loopback_address_is_told_that_nobody_listens() {
+    let ground = Host::new();
+    let network = ground.network();
+    let [web] = ground.stations(&network, ["web"]);
+    let (_outside, uplink) = ground.outside();
+    let mut veer = Veer::on(&ground);
+    veer.serve(&[&web]);
+    veer.faces(uplink, &network);
+    veer.publish(8_080, &web, 80);
+    veer.hears_itself();
+
+    for itself in ["127.0.0.1:8080", "[::1]:8080"] {
+        let to: SocketAddr = itself.parse().unwrap();
+        let told = ground.namespace.run(|| {
+            let stream = TcpStream::connect_timeout(&to, ANSWER);
+            let socket = UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
+            socket.connect(to).unwrap();
+            socket.set_read_timeout(Some(ANSWER)).unwrap();
+            socket.send(b"who").unwrap();
+            [stream.err(), socket.recv(&mut [0; 16]).err()]
+        });
+
+        for error in told.unwrap() {
+            let error = error.expect("an error");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{itself}");
+        }
     }
 }

@@ -40,6 +40,7 @@ pub enum Hook {
     EndpointIn,
     UplinkIn,
     UplinkOut,
+    LoopbackIn,
     BridgeIn,
     BridgeOut,
 }

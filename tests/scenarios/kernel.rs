@@ -53,6 +53,7 @@ pub fn start_with_log(level: u8) -> InKernel {
         "uplink_out",
         "uplink_in_bare",
         "uplink_out_bare",
+        "loopback_in",
         "bridge_in",
         "bridge_out",
         "collect",
@@ -245,6 +246,7 @@ impl Engine for InKernel {
             Hook::EndpointIn => "endpoint_in",
             Hook::UplinkIn => "uplink_in",
             Hook::UplinkOut => "uplink_out",
+            Hook::LoopbackIn => "loopback_in",
             Hook::BridgeIn => "bridge_in",
             Hook::BridgeOut => "bridge_out",
         };

@@ -3,7 +3,8 @@
 use lb_common::{Connection, FlowKey, Reason};
 use lb_ebpf::native::{Buffer, Memory};
 use lb_ebpf::{
-    CollectRequest, Work, bridge_in, bridge_out, collect, endpoint_in, uplink_in, uplink_out,
+    CollectRequest, Work, bridge_in, bridge_out, collect, endpoint_in, loopback_in, uplink_in,
+    uplink_out,
 };
 
 use crate::engine::{At, Engine, Hook, Ran};
@@ -39,6 +40,7 @@ impl Engine for InMemory {
             Hook::EndpointIn => endpoint_in(&mut frame, tables, work),
             Hook::UplinkIn => uplink_in(&mut frame, tables, work),
             Hook::UplinkOut => uplink_out(&mut frame, tables, work),
+            Hook::LoopbackIn => loopback_in(&mut frame, tables, work),
             Hook::BridgeIn => bridge_in(&mut frame, tables, work),
             Hook::BridgeOut => bridge_out(&mut frame, tables, work),
         };

@@ -45,6 +45,12 @@ pub fn uplink_out_bare(context: TcContext) -> i32 {
     run(context, lb_ebpf::uplink_out_bare)
 }
 
+/// tcx ingress of the loopback interface: what the host sends to itself.
+#[classifier]
+pub fn loopback_in(context: TcContext) -> i32 {
+    run(context, lb_ebpf::loopback_in)
+}
+
 /// tcx ingress of a Network's bridge: what containers send to the host's stack.
 #[classifier]
 pub fn bridge_in(context: TcContext) -> i32 {

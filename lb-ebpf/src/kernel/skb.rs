@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
-use lb_common::Reason;
+use lb_common::{Mac, Reason};
 use lb_ebpf::{Checksum, Frame, Route, Way};
 
 /// Answers of `bpf_fib_lookup`.
@@ -27,6 +27,9 @@ const TYPE_IPV4: u16 = 0x0800_u16.to_be();
 const TYPE_IPV6: u16 = 0x86dd_u16.to_be();
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
+/// `BPF_F_INGRESS`: the packet comes in at the interface.
+const INGRESS: u64 = 1;
+
 /// `BPF_F_PSEUDO_HDR`: the change is in the pseudo header.
 const PSEUDO_HEADER: u64 = 1 << 4;
 /// `BPF_F_MARK_MANGLED_0`: a UDP checksum of zero stays zero.
@@ -134,6 +137,13 @@ impl Frame for Skb {
             self.store(0, &[way.destination_mac, way.source_mac])?;
             // SAFETY: the helper takes an index and flags by value; a wrong index drops the packet.
             unsafe { bpf_redirect(way.ifindex, 0) };
+            return Ok(());
+        }
+        if route == Route::Home {
+            // The loopback interface has no address: what has none is for the host.
+            self.store(0, &[Mac::NONE; 2])?;
+            // SAFETY: as above.
+            unsafe { bpf_redirect(way.ifindex, INGRESS) };
             return Ok(());
         }
         let (is_v4, address) = way.next_hop();

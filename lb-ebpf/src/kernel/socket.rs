@@ -90,11 +90,14 @@ struct V4(Socket);
 struct V6(Socket);
 
 /// What the two kinds of hooks differ in.
-trait Family {
+trait Family: Sized {
     fn socket(&self) -> Socket;
     fn address(&self) -> Addr;
     /// Replaces the address; whether this family has such an address.
     fn set_address(&self, address: &Addr) -> bool;
+
+    /// The address that the socket is bound to.
+    fn bound(&self) -> Addr;
 
     /// Leads a query to the daemon, or a host process to a Backend.
     #[inline(always)]
@@ -109,13 +112,15 @@ trait Family {
             socket.set_port(port);
             return PROCEED;
         }
-        match sockets::lead(&Maps, &socket, asked, socket.protocol()) {
+        match sockets::lead(&Maps, &Process(self), asked, socket.protocol()) {
             Led::Alone => PROCEED,
             Led::To(peer) if self.set_address(&peer.address) => {
                 socket.set_port(peer.port);
                 PROCEED
             }
             Led::To(_) | Led::Refused => refuse(),
+            // EPERM, as from a rule of iptables on what the host sends.
+            Led::Denied => REFUSE,
         }
     }
 
@@ -130,7 +135,7 @@ trait Family {
         if let Some(port) = resolver::restore(&peer.address, peer.port, socket.transport(), &socket)
         {
             socket.set_port(port);
-        } else if let Some(original) = sockets::restore(&Maps, &socket, peer)
+        } else if let Some(original) = sockets::restore(&Maps, &Process(self), peer)
             && self.set_address(&original.address)
         {
             socket.set_port(original.port);
@@ -158,6 +163,12 @@ impl Family for V4 {
             unsafe { (*self.0.0).user_ip4 = address.v4_word() };
         }
         address.is_v4()
+    }
+
+    #[inline(always)]
+    fn bound(&self) -> Addr {
+        // SAFETY: the context has its socket, and the verifier checks that the field may be read.
+        Addr::from_v4_word(unsafe { (*self.0.socket()).src_ip4 })
     }
 }
 
@@ -187,6 +198,12 @@ impl Family for V6 {
         }
         true
     }
+
+    #[inline(always)]
+    fn bound(&self) -> Addr {
+        // SAFETY: as for IPv4.
+        Addr::from_words(unsafe { (*self.0.socket()).src_ip6 })
+    }
 }
 
 /// Has the system call fail as if nobody listened.
@@ -197,7 +214,17 @@ fn refuse() -> i32 {
     REFUSE
 }
 
+/// The process whose system call a hook runs for.
+struct Process<'a, F>(&'a F);
+
 impl Socket {
+    /// What the kernel lets programs see of it.
+    #[inline(always)]
+    fn socket(&self) -> *const bpf_sock {
+        // SAFETY: the context outlives the program; the verifier checks that the field may be read.
+        unsafe { (*self.0).__bindgen_anon_1.sk }
+    }
+
     #[inline(always)]
     fn port(&self) -> Port {
         // SAFETY: as in `protocol`. The lower half has the wire's two bytes.
@@ -282,16 +309,21 @@ impl Asker for Socket {
     }
 }
 
-impl Caller for Socket {
+impl<F: Family> Caller for Process<'_, F> {
     #[inline(always)]
     fn namespace(&self) -> u64 {
         // SAFETY: the helper takes the context of this program type.
-        unsafe { bpf_get_netns_cookie(self.0.cast()) }
+        unsafe { bpf_get_netns_cookie(self.0.socket().0.cast()) }
     }
 
     #[inline(always)]
     fn cookie(&self) -> u64 {
         // SAFETY: the helper takes the context of this program type.
-        unsafe { bpf_get_socket_cookie(self.0.cast()) }
+        unsafe { bpf_get_socket_cookie(self.0.socket().0.cast()) }
+    }
+
+    #[inline(always)]
+    fn bound(&self) -> Addr {
+        self.0.bound()
     }
 }

@@ -11,7 +11,7 @@ use lb_common::{EndpointId, FrontendKey};
 
 use super::failures::Subject;
 use crate::model::{Group, Observed};
-use crate::reconcile::{Desired, Fact, Place, Role, ServedEndpoint, State, Step};
+use crate::reconcile::{Desired, Fact, Place, ServedEndpoint, State, Step};
 
 /// `observed` as if the interfaces of the attachments among `subjects` were not there yet.
 pub(super) fn without<'a>(
@@ -68,15 +68,12 @@ pub(super) fn subject(step: &Step, actual: &State, desired: &Desired) -> Subject
         Step::PutFact(fact) => Subject::Host(fact.place().to_string()),
         Step::RemoveFact(place) => Subject::Host(place.to_string()),
         Step::PutPorts(run) => Subject::Frontend(format!("port {}", run.first)),
-        Step::Attach(role @ (Role::Bridge | Role::Uplink | Role::BareUplink), ifindex)
-        | Step::Detach(role @ (Role::Bridge | Role::Uplink | Role::BareUplink), ifindex) => {
+        Step::Attach(role, ifindex) | Step::Detach(role, ifindex) if role.is_of_host() => {
             Subject::Host(format!("{} {ifindex}", role.name()))
         }
         Step::PutEndpoint(id, _) | Step::RetireEndpoint(id, _) => attachment(*id, desired),
         Step::PutVeth(_, veth) => attachment(veth.endpoint, desired),
-        Step::Attach(Role::Endpoint, ifindex)
-        | Step::Detach(Role::Endpoint, ifindex)
-        | Step::RemoveVeth(ifindex) => {
+        Step::Attach(_, ifindex) | Step::Detach(_, ifindex) | Step::RemoveVeth(ifindex) => {
             let veths = [&desired.state.veths, &actual.veths];
             let veth = veths.into_iter().find_map(|veths| veths.get(ifindex));
             attachment(veth.map_or(0, |veth| veth.endpoint), desired)
@@ -136,12 +133,12 @@ fn has_vip(group: &Group, key: &FrontendKey) -> bool {
 /// Plan stands on something that is not there.
 pub(super) fn needs_another_plan(step: &Step) -> bool {
     match step {
-        Step::PutEndpoint(..) | Step::PutVeth(..) | Step::Attach(Role::Endpoint, _) => true,
+        Step::PutEndpoint(..) | Step::PutVeth(..) => true,
+        Step::Attach(role, _) => !role.is_of_host(),
         Step::PutSettings(_)
         | Step::PutFact(_)
         | Step::RemoveFact(_)
         | Step::PutPorts(_)
-        | Step::Attach(Role::Bridge | Role::Uplink | Role::BareUplink, _)
         | Step::PutSlots { .. }
         | Step::PutFrontend(..)
         | Step::RemoveFrontend(_)
@@ -225,9 +222,7 @@ impl Blocked {
             Step::RemoveFrontend(key) => {
                 key.zone == 0 && self.kept_cells.contains(&(key.protocol, key.port.get()))
             }
-            Step::Attach(Role::Bridge | Role::Uplink | Role::BareUplink, ifindex) => {
-                self.unknown.contains(ifindex)
-            }
+            Step::Attach(role, ifindex) if role.is_of_host() => self.unknown.contains(ifindex),
             Step::RemoveFact(Place::Interface(ifindex)) => self.attached.contains(ifindex),
             Step::RemoveFact(Place::Source(key)) => self.kept_lists.contains(&key.list),
             Step::ReleaseSlots { first } => self.published.contains(first),
@@ -237,7 +232,7 @@ impl Blocked {
             | Step::RemoveFact(_)
             | Step::PutEndpoint(..)
             | Step::PutVeth(..)
-            | Step::Attach(Role::Endpoint, _)
+            | Step::Attach(..)
             | Step::PutSlots { .. }
             | Step::Detach(..)
             | Step::RetireEndpoint(..) => false,

@@ -45,6 +45,7 @@ pub(super) const fn programs(role: Role) -> &'static [Hooked] {
         Role::Bridge => &const { [ingress("bridge_in"), egress("bridge_out")] },
         Role::Endpoint => &const { [ingress("endpoint_in")] },
         Role::Uplink => &const { [ingress("uplink_in"), egress("uplink_out")] },
+        Role::Loopback => &const { [ingress("loopback_in")] },
         Role::BareUplink => &const { [ingress("uplink_in_bare"), egress("uplink_out_bare")] },
     }
 }

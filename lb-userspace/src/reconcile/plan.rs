@@ -38,12 +38,14 @@ pub fn plan(actual: &State, desired: &State) -> Vec<Step> {
     publish(actual, desired, &mut steps);
     attach(Role::Uplink, &mut steps);
     attach(Role::BareUplink, &mut steps);
+    attach(Role::Loopback, &mut steps);
 
     let detach = |role: Role, steps: &mut Vec<Step>| {
         let needless = actual.attached.difference(&desired.attached);
         let needless = needless.filter(|(other, _)| *other == role);
         steps.extend(needless.map(|(role, ifindex)| Step::Detach(*role, *ifindex)));
     };
+    detach(Role::Loopback, &mut steps);
     detach(Role::Uplink, &mut steps);
     detach(Role::BareUplink, &mut steps);
     detach(Role::Endpoint, &mut steps);

@@ -63,6 +63,8 @@ pub fn dangling(state: &State) -> Vec<Dangling> {
         Role::Bridge | Role::Uplink | Role::BareUplink => {
             !state.facts.contains_key(&Place::Interface(*ifindex))
         }
+        // Every namespace has one, and there is nothing to say of it.
+        Role::Loopback => false,
     });
     found.extend(bare.map(|&(role, ifindex)| Dangling::Interface { role, ifindex }));
     found.extend(dangling_cells(state));

@@ -47,11 +47,24 @@ pub enum Role {
     Uplink,
     /// `uplink_in_bare` and `uplink_out_bare` on one whose packets have no Ethernet header.
     BareUplink,
+    /// `loopback_in` on the host's loopback interface.
+    Loopback,
 }
 
 impl Role {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Bridge, Self::Endpoint, Self::Uplink, Self::BareUplink];
+    pub const ALL: [Self; 5] = [
+        Self::Bridge,
+        Self::Endpoint,
+        Self::Uplink,
+        Self::BareUplink,
+        Self::Loopback,
+    ];
+
+    /// Whether it is on an interface of the host's own, not of a container.
+    pub const fn is_of_host(self) -> bool {
+        !matches!(self, Self::Endpoint)
+    }
 
     /// The name for people.
     pub const fn name(self) -> &'static str {
@@ -59,6 +72,7 @@ impl Role {
             Self::Bridge => "bridge",
             Self::Endpoint => "endpoint",
             Self::Uplink | Self::BareUplink => "uplink",
+            Self::Loopback => "loopback",
         }
     }
 }

@@ -9,6 +9,7 @@ mod guards;
 mod icmp_errors;
 mod isolation;
 mod lifetime;
+mod loopback;
 mod neighbours;
 mod outbound;
 mod published;
@@ -17,13 +18,14 @@ mod spoofing;
 mod tcp;
 mod udp;
 
-use lb_common::{Reason, VIP_MAC};
+use lb_common::{ConnectionFlags, Reason, VIP_MAC};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{self, End, Segment};
 
-use crate::engine::{At, Hook, Scenario, Send, Step};
+use crate::engine::{At, Engine, Hook, Scenario, Send, Step};
+use crate::memory;
 use crate::world::{
-    BRIDGE_MAC, Family, Host, ROUTER_MAC, UPLINK, UPLINK_MAC, Vip, World, host_end,
+    BRIDGE_MAC, Family, Host, MASQUERADE, ROUTER_MAC, UPLINK, UPLINK_MAC, Vip, World, host_end,
 };
 
 /// Every scenario.
@@ -38,6 +40,7 @@ pub fn all() -> Vec<Scenario> {
         icmp_errors::all(),
         isolation::all(),
         lifetime::all(),
+        loopback::all(),
         neighbours::all(),
         outbound::all(),
         published::all(),
@@ -157,6 +160,22 @@ pub fn barred(at: At, packet: Vec<u8>, reason: Reason) -> Step {
 pub fn left(host: Host, packet: Vec<u8>, reason: Reason, out: Vec<u8>) -> Step {
     let verdict = Verdict::Leave { ifindex: UPLINK };
     met(host.at(), packet, verdict, reason, Some(out))
+}
+
+/// The source port (or identifier) that a packet goes on with under the host's name. Which one it is, is
+/// the datapath's choice; that it is in the range and is kept, is the scenario's.
+pub fn renamed(world: &World, at: At, packet: &[u8]) -> u16 {
+    let mut engine = memory::start();
+    engine.set(world);
+    let ran = engine.run(at, packet);
+    let goes_on = matches!(ran.verdict, Verdict::Leave { .. } | Verdict::Deliver { .. });
+    assert!(goes_on, "{ran:?}");
+    let entries = engine.entries();
+    let mut forward = entries.iter();
+    let forward = forward.find(|(_, entry)| entry.has(ConnectionFlags::FORWARD));
+    let port = forward.expect("a Connection").1.source_port.get();
+    assert!((MASQUERADE.0..=MASQUERADE.1).contains(&port), "{port}");
+    port
 }
 
 /// What a container's packet goes to that is for its gateway to send on.

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use etherparse::{Icmpv4Type, Icmpv6Type};
-use lb_common::{ConnectionFlags, NetworkFlags, Reason, VIP_MAC};
+use lb_common::{NetworkFlags, Reason, VIP_MAC};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{self, ACK, End, FIN, SYN, SYN_ACK, icmp, tcp, udp};
 
-use super::{barred, beyond, both_in, entered, for_host, hosted, left, met};
-use crate::engine::{At, Engine, Hook, Scenario, Step};
-use crate::memory;
+use super::{barred, beyond, both_in, entered, for_host, hosted, left, met, renamed};
+use crate::engine::{At, Hook, Scenario, Step};
 use crate::world::{
     BRIDGE, CLIENT, Family, MASQUERADE, NARROW, NARROW_MTU, ONE, OUTSIDER, ROUTER_MAC, UPLINK,
     UPLINK_MAC, World, ZONE, host_end, nowhere, unresolved,
@@ -19,20 +18,9 @@ pub fn all() -> Vec<Scenario> {
     [masqueraded(), told_apart(), errors(), no_way(), as_it_is()].concat()
 }
 
-/// The source port (or identifier) that a container's packet leaves with. Which one it is, is the
-/// datapath's choice; that it is in the range and is kept, is the scenario's.
+/// The source port (or identifier) that the client's packet leaves with.
 fn chosen(packet: &[u8]) -> u16 {
-    let mut engine = memory::start();
-    engine.set(&World::hosting());
-    let ran = engine.run(CLIENT.at(), packet);
-    assert!(matches!(ran.verdict, Verdict::Leave { .. }), "{ran:?}");
-    let entries = engine.entries();
-    let forward = entries
-        .iter()
-        .find(|(_, entry)| entry.has(ConnectionFlags::FORWARD));
-    let port = forward.expect("a Connection").1.source_port.get();
-    assert!((MASQUERADE.0..=MASQUERADE.1).contains(&port), "{port}");
-    port
+    renamed(&World::hosting(), CLIENT.at(), packet)
 }
 
 /// A container and somebody outside who talk.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Icmpv4Type, Icmpv6Type, IpNumber};
-use lb_common::{Addr, ConnectionFlags, FrontendKey, Reason, Source, SourceAction, SourceKey};
+use lb_common::{Addr, FrontendKey, Reason, Source, SourceAction, SourceKey};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{
     ACK, End, FIN, Ip, RST, SYN, SYN_ACK, echo, icmp, ip, tcp, udp, udp_datagram,
@@ -11,13 +11,12 @@ use veer_tests::packets::{
 
 use super::{
     Talk, Visit, barred, beyond, both_in, delivered, entered, for_host, hosted, left, met, passed,
-    uplink,
+    renamed, uplink,
 };
-use crate::engine::{Engine, Scenario, Step};
-use crate::memory;
+use crate::engine::{Scenario, Step};
 use crate::world::{
-    BRIDGE_MAC, CLIENT, FAR, Family, Host, MASQUERADE, ONE, OUTSIDER, PAIR, ROUTER_MAC, UPLINK,
-    UPLINK_MAC, World, ZONE, gateway, host_addr, host_end,
+    BRIDGE_MAC, CLIENT, FAR, Family, Host, ONE, OUTSIDER, PAIR, ROUTER_MAC, UPLINK, UPLINK_MAC,
+    World, ZONE, gateway, host_addr, host_end,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -227,16 +226,27 @@ fn not_ours() -> Vec<Scenario> {
             };
             vec![for_host(tcp(client, elsewhere, SYN, b""))]
         }),
-        hosted("nobody outside speaks to a loopback address", |family| {
-            let client = OUTSIDER.end(family, 40_000);
-            let mut loopback = host_end(family, 8_080);
-            loopback.addr = match family {
-                Family::V4 => Ipv4Addr::LOCALHOST.into(),
-                Family::V6 => Ipv6Addr::LOCALHOST.into(),
-            };
-            let syn = tcp(client, loopback, SYN, b"");
-            vec![barred(uplink(), syn, Reason::LoopbackOutside)]
-        }),
+        hosted(
+            "nobody outside speaks to or from a loopback address",
+            |family| {
+                let client = OUTSIDER.end(family, 40_000);
+                let mut loopback = host_end(family, 8_080);
+                loopback.addr = match family {
+                    Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                    Family::V6 => Ipv6Addr::LOCALHOST.into(),
+                };
+                let forged = End {
+                    addr: loopback.addr,
+                    ..client
+                };
+                let to = tcp(client, loopback, SYN, b"");
+                let from = tcp(forged, host_end(family, 8_080), SYN, b"");
+                vec![
+                    barred(uplink(), to, Reason::LoopbackOutside),
+                    barred(uplink(), from, Reason::LoopbackOutside),
+                ]
+            },
+        ),
     ]
     .concat()
 }
@@ -283,7 +293,7 @@ fn answered(host: End, client: End, reset: veer_tests::packets::Segment) -> Vec<
 }
 
 /// Allows one client of port 8080 and denies everybody else.
-fn guarded() -> World {
+pub(super) fn guarded() -> World {
     let mut world = World::hosting();
     for family in [Family::V4, Family::V6] {
         let wildcard = FrontendKey::wildcard(family == Family::V4);
@@ -301,7 +311,7 @@ fn guarded() -> World {
             };
             let source = Source {
                 action: action as u8,
-                _pad: 0,
+                own_action: SourceAction::Allow as u8,
                 rule,
             };
             world.sources.insert(key, source);
@@ -408,7 +418,7 @@ fn other_family() -> Vec<Scenario> {
     let family = Family::V6;
     let (client, host) = (OUTSIDER.end(family, 40_000), host_end(family, 8_080));
     let backend = ONE.end(Family::V4, 80);
-    let port = other_port(&world, &tcp(client, host, SYN, b""));
+    let port = renamed(&world, uplink(), &tcp(client, host, SYN, b""));
     let seen = End {
         mac: client.mac,
         addr: gateway(ZONE, Family::V4),
@@ -425,7 +435,7 @@ fn other_family() -> Vec<Scenario> {
         left(ONE, packet, Reason::Replied, out)
     };
     let datagram = (host_end(family, 8_053), ONE.end(Family::V4, 53));
-    let from = other_port(&world, &udp(client, datagram.0, b"query"));
+    let from = renamed(&world, uplink(), &udp(client, datagram.0, b"query"));
     vec![
         Scenario {
             name: "a client of ipv6 reaches a container that has ipv4 alone".to_owned(),
@@ -458,22 +468,6 @@ fn other_family() -> Vec<Scenario> {
             ],
         },
     ]
-}
-
-/// The source port that a container sees of a client of the other family, which must be of those that
-/// the host's own sockets do not use.
-fn other_port(world: &World, packet: &[u8]) -> u16 {
-    let mut engine = memory::start();
-    engine.set(world);
-    let ran = engine.run(uplink(), packet);
-    assert!(matches!(ran.verdict, Verdict::Deliver { .. }), "{ran:?}");
-    let entries = engine.entries();
-    let forward = entries
-        .iter()
-        .find(|(_, entry)| entry.has(ConnectionFlags::FORWARD));
-    let port = forward.expect("a Connection").1.source_port.get();
-    assert!((MASQUERADE.0..=MASQUERADE.1).contains(&port), "{port}");
-    port
 }
 
 /// A container that talks to a published port of an address of the host.

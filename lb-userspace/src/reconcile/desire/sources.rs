@@ -116,12 +116,14 @@ fn judge(range: &IpNet, rules: &[(usize, &FirewallRule)], clients: Clients<'_>) 
     let mut rules = rules.iter();
     let deciding = rules.find(|(_, rule)| rule.source.is_none_or(|net| net.contains(range)));
     let denied = unwanted || deciding.is_some_and(|(_, rule)| !rule.allows);
+    let action = |denied| match denied {
+        true => SourceAction::Deny as u8,
+        false => SourceAction::Allow as u8,
+    };
     Source {
-        action: match denied {
-            true => SourceAction::Deny as u8,
-            false => SourceAction::Allow as u8,
-        },
-        _pad: 0,
+        action: action(denied),
+        // As with DOCKER-USER, which is for what is forwarded.
+        own_action: action(unwanted),
         // Counter 0 is that of Frontends' own lists.
         rule: deciding.map_or(0, |(index, _)| *index as u16 + 1),
     }
@@ -208,9 +210,20 @@ mod tests {
         };
         let content = Rules::new(&[]).content(&ASKED, clients);
 
+        let everything_is_own = |(_, source): &(IpNet, Source)| source.action == source.own_action;
+        assert!(content.iter().all(everything_is_own));
         assert!(!denies(&content, "10.2.0.1").0);
         assert!(denies(&content, "10.1.0.1").0);
         assert!(denies(&content, "192.0.2.1").0);
+    }
+
+    #[test]
+    fn rules_are_not_for_processes_of_the_host() {
+        let firewall = [rule(false, None)];
+        let content = Rules::new(&firewall).content(&ASKED, Clients::default());
+
+        assert!(denies(&content, "192.0.2.1").0);
+        assert!(content.iter().all(|(_, source)| !source.denies_host()));
     }
 
     #[test]

@@ -61,6 +61,10 @@ impl Surroundings<'_> {
             return sysctls;
         }
         sysctls.push(Sysctl::Is("ipv4/ip_forward".to_owned(), "1"));
+        // Answers from published ports to 127.0.0.1 come in at the loopback interface without a route.
+        for key in ["route_localnet", "accept_local"] {
+            sysctls.push(Sysctl::Is(format!("ipv4/conf/lo/{key}"), "1"));
+        }
         let has_v6 = |network: &&Network| network.subnets.iter().any(|net| net.addr().is_ipv6());
         if leading().any(has_v6) {
             // A router takes no routes from other routers unless told to: uplinks go on doing so.
@@ -170,6 +174,10 @@ impl Surroundings<'_> {
 
     fn put_interface(&self, one: &HostInterface, state: &mut State) {
         if one.kind == HostInterfaceKind::Loopback {
+            // Beside Docker's rules, they and its proxies serve who is bound to a loopback address.
+            if !self.beside && !self.networks.is_empty() {
+                state.attached.insert((Role::Loopback, one.ifindex));
+            }
             return;
         }
         let zone = self.zone_of(one);

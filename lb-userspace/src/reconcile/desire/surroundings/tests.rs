@@ -37,7 +37,12 @@ fn guards_are_on_bridges_of_networks_and_on_those_that_docker_may_have_made() {
             .state
             .attached
     };
-    let replace = [(Role::Bridge, 3), (Role::Bridge, 5), (Role::Uplink, 2)];
+    let replace = [
+        (Role::Bridge, 3),
+        (Role::Bridge, 5),
+        (Role::Uplink, 2),
+        (Role::Loopback, 1),
+    ];
     assert_eq!(attached(&host()), replace.into());
 
     let beside = Host {
