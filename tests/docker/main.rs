@@ -8,6 +8,7 @@
 mod dns;
 mod matrix;
 mod ports;
+mod programs;
 mod provider;
 mod restart;
 mod site;

@@ -16,6 +16,7 @@ pub mod offload;
 pub mod packets;
 pub mod program;
 pub mod server;
+pub mod servers;
 pub mod station;
 pub mod veer;
 pub mod vm;

@@ -93,10 +93,10 @@ pub(crate) fn tool(places: &Places, name: &str, version: &str) -> Result<PathBuf
 /// Unpacked and not installed, because installing it would start an Engine on this machine.
 pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
     unpacked(places, "docker", |apt| {
-        let mut packages = vec!["docker.io"];
+        let mut packages = vec!["docker.io".to_owned()];
         // From Debian 13 on the client is a package of its own.
-        packages.extend(apt.offers("docker-cli").then_some("docker-cli"));
-        packages
+        packages.extend(apt.offers("docker-cli").then(|| "docker-cli".to_owned()));
+        Ok(packages)
     })
 }
 
@@ -104,12 +104,41 @@ pub(crate) fn docker(places: &Places) -> Result<PathBuf> {
 pub(crate) fn peers(places: &Places) -> Result<PathBuf> {
     // The number changes with the list: a folder that is there is taken to be whole.
     unpacked(places, "peers-2", |apt| {
-        let mut packages = vec!["haproxy", "nginx", "libnginx-mod-stream"];
+        let packages = ["haproxy", "nginx", "libnginx-mod-stream"].into_iter();
         // Not every release has these.
         let more = PEERS.into_iter().filter(|name| apt.offers(name));
-        packages.extend(more);
-        packages
+        Ok(packages.chain(more).map(str::to_owned).collect())
     })
+}
+
+/// The folder of the unpacked programs that tests publish ports of, and of their clients; downloaded
+/// where it is missing.
+pub(crate) fn servers(places: &Places) -> Result<PathBuf> {
+    unpacked(places, "servers", |apt| {
+        // What the system has of them is downloaded too: they are looked for in one place.
+        let mut packages = vec!["--reinstall".to_owned()];
+        packages.extend(SERVERS.map(str::to_owned));
+        let parts = apt.dependencies("postgresql")?;
+        packages.extend(parts.into_iter().filter(|name| is_postgres(name)));
+        Ok(packages)
+    })
+}
+
+/// Nothing of these is for one release of Debian alone.
+const SERVERS: [&str; 6] = [
+    "curl",
+    "nginx",
+    "openssl",
+    "redis-server",
+    "redis-tools",
+    "tftpd-hpa",
+];
+
+/// True for `postgresql-15` and `postgresql-client-15`, whatever the number is.
+fn is_postgres(package: &str) -> bool {
+    let release = package.strip_prefix("postgresql-").unwrap_or_default();
+    let release = release.strip_prefix("client-").unwrap_or(release);
+    !release.is_empty() && release.chars().all(|digit| digit.is_ascii_digit())
 }
 
 /// The folder `name` of the cache with these packages and what they need, unpacked: nothing is
@@ -117,18 +146,19 @@ pub(crate) fn peers(places: &Places) -> Result<PathBuf> {
 fn unpacked(
     places: &Places,
     name: &str,
-    packages: impl FnOnce(&Apt) -> Vec<&'static str>,
+    packages: impl FnOnce(&Apt) -> Result<Vec<String>>,
 ) -> Result<PathBuf> {
     let place = places.cache.join(name);
     let _lock = lock(&places.cache, name)?;
     if !place.is_dir() {
         let apt = Apt::of_host()?;
-        let packages = packages(&apt);
+        let packages = packages(&apt)?;
         process::say(&format!(
             "unpacking {} into {}; nothing is installed or started",
-            packages.join(", "),
+            packages.join(" "),
             place.display()
         ));
+        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
         let debs = apt.download(&packages)?;
         atomically(&place, |folder| {
             debs.iter()
@@ -340,6 +370,13 @@ fn llvm_prefix(folder: &Path, libllvm: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn postgres_is_its_server_and_its_client() {
+        assert!(is_postgres("postgresql-15") && is_postgres("postgresql-client-17"));
+        assert!(!is_postgres("postgresql-common") && !is_postgres("postgresql-15-cron"));
+        assert!(!is_postgres("postgresql-client-common") && !is_postgres("libpq5"));
+    }
 
     #[test]
     fn a_place_is_complete_or_absent() {

@@ -48,7 +48,8 @@ impl Test {
         install::toolchain(&places)?;
         install_needs(&NEEDS)?;
         vm::prepare(&places, &[KernelId::V6_1, KernelId::V6_12])?;
-        let variables = engine_variables(&places)?;
+        let mut variables = engine_variables(&places)?;
+        variables.extend(server_variables(&places)?);
 
         let mut cargo = process::cargo();
         cargo.args(["test", "--locked"]);
@@ -111,6 +112,16 @@ fn engine_variables(places: &Places) -> Result<Vec<(String, String)>> {
         bail!("the tests start an Engine of their own; install Docker's dockerd and docker first");
     }
     install::variables(&[install::docker(places)?])
+}
+
+/// Where tests find the programs that they publish ports of: on the machine, without apt.
+fn server_variables(places: &Places) -> Result<Option<(String, String)>> {
+    if !Apt::is_here() {
+        process::say("without apt-get, tests publish ports of the nginx, PostgreSQL, Redis here");
+        return Ok(None);
+    }
+    let folder = install::servers(places)?.display().to_string();
+    Ok(Some(("VEER_TEST_SERVERS".to_owned(), folder)))
 }
 
 #[cfg(test)]
