@@ -40,6 +40,8 @@ impl Question {
     pub const A: u16 = 1;
     pub const PTR: u16 = 12;
     pub const AAAA: u16 = 28;
+    /// Of names of services, which begin with an underscore.
+    pub const SRV: u16 = 33;
     /// Every other type, in the table of a Network: whatever is asked, the answer is the same.
     pub const OTHER: u16 = 0;
 }

@@ -92,6 +92,8 @@ pub(super) struct Asked {
     /// Whether it is as nearly all are: RD, neither AD nor CD nor DO.
     pub(super) is_plain: bool,
     pub(super) is_arpa: bool,
+    /// Whether its first label begins with an underscore.
+    pub(super) is_service: bool,
 }
 
 impl Asked {
@@ -101,6 +103,7 @@ impl Asked {
         match self.kind {
             Question::A | Question::AAAA => self.kind,
             Question::PTR if self.is_arpa => self.kind,
+            Question::SRV if self.is_service => self.kind,
             _ => Question::OTHER,
         }
     }
@@ -174,6 +177,7 @@ pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
         edns: tail.edns,
         is_plain: plain && dnssec == 0,
         is_arpa: is_arpa(&work.question.name, name),
+        is_service: work.question.name[1] == b'_',
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod kept;
 mod render;
+mod services;
 
 use std::collections::HashMap;
 use std::fmt::Debug;

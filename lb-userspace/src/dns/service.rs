@@ -25,7 +25,7 @@ const NAMED: [(&str, u16); 14] = [
 ];
 
 /// A port of whoever has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Service<'a> {
     port: u16,
     protocol: Protocol,
@@ -52,16 +52,50 @@ pub(super) fn read(text: &str) -> Option<Service<'_>> {
     })
 }
 
+/// Everything that `known` is known to offer, without names.
+pub(super) fn offered(known: &Known) -> impl Iterator<Item = Service<'static>> + '_ {
+    known.ports.iter().flat_map(|range| {
+        let ports = (0..range.count).filter_map(|index| range.first.checked_add(index));
+        ports.map(|port| Service {
+            port,
+            protocol: range.protocol,
+            name: "",
+        })
+    })
+}
+
 impl Service<'_> {
+    pub(super) fn port(self) -> u16 {
+        self.port
+    }
+
+    /// What it may be called, before the name of who offers it.
+    pub(super) fn labels(self) -> impl Iterator<Item = String> {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        let named = NAMED.iter().filter(move |(_, port)| *port == self.port);
+        let names = named.map(|(name, _)| (*name).to_owned());
+        let all = names.chain(std::iter::once(self.port.to_string()));
+        all.map(move |port| format!("_{port}._{protocol}"))
+    }
+
+    /// Whether `known` offers it.
+    pub(super) fn is_of(self, known: &Known) -> bool {
+        known.ports.iter().any(|range| {
+            let last = range.first.saturating_add(range.count.saturating_sub(1));
+            range.protocol == self.protocol && (range.first..=last).contains(&self.port)
+        })
+    }
+
     /// Its record; `None` if nobody is known to have the port. The target is the end of the name that
     /// was asked for, which the asker can resolve.
     pub(super) fn record(self, known: &Known, asked: &Name) -> Option<RData> {
-        let has = known.ports.iter().any(|range| {
-            let last = range.first.saturating_add(range.count.saturating_sub(1));
-            range.protocol == self.protocol && (range.first..=last).contains(&self.port)
-        });
         let target = asked.trim_to(usize::from(asked.num_labels()).saturating_sub(2));
-        has.then(|| RData::SRV(SRV::new(0, 0, self.port, target)))
+        self.is_of(known)
+            .then(|| RData::SRV(SRV::new(0, 0, self.port, target)))
     }
 }
 

@@ -104,6 +104,16 @@ pub(super) fn names(now: u64) -> Memory {
             answer(&[record(PTR, TTL, &wire("db.back"))]),
         ),
         (BACK, A, &format!("{long}.{long}"), answer(&[a(6)])),
+        (
+            BACK,
+            Question::SRV,
+            "_80._tcp.db",
+            answer(&[record(
+                Question::SRV,
+                TTL,
+                &[&[0, 0, 0, 0, 0, 80][..], &wire("db")].concat(),
+            )]),
+        ),
         (HOST, A, "example.com", kept),
         (HOST, A, "web", answer(&[a(8)])),
         (HOST, MX, "db", answer(&[])),
@@ -206,6 +216,21 @@ pub(super) fn rows() -> Vec<Row> {
             "a name of an address",
             plain("5.0.0.10.in-addr.arpa", PTR),
             Some((0, 1, Some(0))),
+        ),
+        (
+            "a service",
+            plain("_80._tcp.db", Question::SRV),
+            Some((0, 1, Some(0))),
+        ),
+        (
+            "a service that nobody is known to have",
+            plain("_81._tcp.db", Question::SRV),
+            None,
+        ),
+        (
+            "SRV of a name that is no service's",
+            plain("web", Question::SRV),
+            Some((0, 0, None)),
         ),
         (
             "the longest name",

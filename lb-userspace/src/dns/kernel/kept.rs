@@ -12,8 +12,6 @@ use super::render::question;
 use crate::dns::message::Body;
 use crate::dns::query::Query;
 
-const SRV: u16 = 33;
-
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -42,7 +40,8 @@ impl Kept {
     /// It is asked for again, from the daemon, in the last `1 / share` of its time.
     pub(in crate::dns) fn put(&self, edition: u64, query: &Query, body: &Body, share: u32) {
         // Names of services are made of those of containers, which the kernel knows only by themselves.
-        let Some(question) = question_of(query.question()).filter(|q| q.kind != SRV) else {
+        let Some(question) = question_of(query.question()).filter(|q| q.kind != Question::SRV)
+        else {
             return;
         };
         let mut known = self.edition(edition);

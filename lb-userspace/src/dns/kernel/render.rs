@@ -7,6 +7,7 @@ use bytemuck::Zeroable;
 use lb_common::Resolver;
 use lb_common::dns::{Answer, BODY, HOST, NAME, Question, View};
 
+use super::services::services;
 use super::view_of;
 use crate::dns::records::{Known, Records, Table, Upstreams};
 use crate::model::NetworkId;
@@ -98,6 +99,10 @@ pub(in crate::dns) fn answers(
             let known = (ways == 1).then_some(*known);
             render(&mut answers, *number, &name, known, records);
         }
+        if records.rules().srv {
+            let ttl = records.rules().ttl;
+            services(&mut answers, text, &claims.names, ways == 1, ttl);
+        }
     }
     answers
 }
@@ -149,7 +154,7 @@ fn render(
 }
 
 /// An answer that the daemon gives.
-fn daemons() -> Answer {
+pub(super) fn daemons() -> Answer {
     Answer {
         ask_daemon: 1,
         ..Answer::zeroed()
@@ -166,7 +171,7 @@ pub(super) fn question(table: u32, kind: u16, name: &[u8; NAME]) -> Question {
 }
 
 /// An answer of records of one size, any of which may come first; `None` if they are too many.
-fn equals(records: impl Iterator<Item = Vec<u8>>) -> Option<Answer> {
+pub(super) fn equals(records: impl Iterator<Item = Vec<u8>>) -> Option<Answer> {
     let mut answer = Answer::zeroed();
     let mut body = Vec::new();
     for record in records {
@@ -192,7 +197,7 @@ fn pointer(to: &str, ttl: u32) -> Answer {
 }
 
 /// A record about the name in question, which begins right after the header.
-fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+pub(super) fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     let mut record = vec![0xc0, 12];
     record.extend(kind.to_be_bytes());
     record.extend(IN.to_be_bytes());

@@ -162,6 +162,7 @@ fn in_order(mut reply: Vec<u8>, query: &[u8], record: usize) -> Vec<u8> {
 const A: u16 = 1;
 const PTR: u16 = 12;
 const AAAA: u16 = 28;
+const SRV: u16 = 33;
 const HTTPS: u16 = 65;
 
 const NAMES: &[&str] = &[
@@ -183,6 +184,16 @@ const NAMES: &[&str] = &[
     "1.0.0.10.in-addr.arpa",
     "9.9.9.9.in-addr.arpa",
     "0.10.in-addr.arpa",
+    "_80._tcp.web",
+    "_http._tcp.web.front",
+    "_http._tcp.Web.front",
+    "_80._udp.web",
+    "_81._tcp.web",
+    "_53._tcp.db.cache",
+    "_53._tcp.db.cache.front",
+    "_5000._tcp.db",
+    "_80._tcp.unknown",
+    "_tcp.web",
     "",
     "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa",
 ];
@@ -236,6 +247,14 @@ fn the_kernel_answers_what_is_simple_and_leaves_the_rest_to_the_daemon() {
         ("db.cache.front", A, None),
         ("db.Upper", A, None),
         ("db.upper", A, None),
+        ("_80._tcp.web", SRV, Some(1)),
+        ("_http._tcp.web.front", SRV, Some(1)),
+        ("_54._tcp.db.cache", SRV, Some(1)),
+        ("web", SRV, Some(0)),
+        // The kernel knows the services that there are, and a few of those only.
+        ("_81._tcp.web", SRV, None),
+        ("_5000._tcp.db", SRV, None),
+        ("_53._tcp.db.cache.front", SRV, None),
         // Thirteen records do not fit.
         ("many", A, None),
         ("many", AAAA, Some(0)),

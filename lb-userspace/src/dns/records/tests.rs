@@ -4,7 +4,7 @@ use lb_common::Zone;
 
 use super::*;
 use crate::dns::Rules;
-use crate::model::{Netns, Policy, RunState};
+use crate::model::{Netns, Policy, PortRange, Protocol, RunState};
 
 const FRONT: &str = "front";
 const BACK: &str = "back";
@@ -434,6 +434,15 @@ pub(in crate::dns) fn sample(rules: &Rules, cookie: u64) -> Records {
         container("db.cache", 2, &[FRONT]),
         container("db", 3, &[CACHE, UPPER]),
     ];
+    for (container, first, count) in [(0, 80, 1), (2, 5_000, 40), (1, 53, 2)] {
+        let protocol = Protocol::Tcp;
+        let exposed = vec![PortRange {
+            protocol,
+            first,
+            count,
+        }];
+        containers[container].publishing.exposed = exposed;
+    }
     containers.extend((0..13).map(|n| container(&format!("m{n}"), 20 + n, &[FRONT])));
     let mut many = group(
         FRONT,
