@@ -2,9 +2,11 @@
 //!
 //! Speed is said in ratios of figures that were measured in turns on the same machine.
 
+mod baseline;
 mod cpu;
 mod load;
 mod measure;
+mod pktgen;
 mod progress;
 mod proxy;
 mod report;
@@ -61,6 +63,15 @@ struct Bench {
     /// Take the figures of a run's report.json instead of measuring
     #[arg(long, value_name = "REPORT", conflicts_with_all = ["suites", "quick"])]
     from: Option<PathBuf>,
+    /// Print nothing but the report, as JSON
+    #[arg(long, hide = true)]
+    json: bool,
+    /// Fail if veer's way into a container takes more instructions than the baseline says
+    #[arg(long, hide = true)]
+    check: bool,
+    /// Make the figures that --check looks at the baseline
+    #[arg(long, hide = true)]
+    baseline: bool,
     /// Show how one run differs from another, by their report.json
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], exclusive = true)]
     compare: Option<Vec<PathBuf>>,
@@ -94,11 +105,21 @@ impl Bench {
             Some(path) => Report::read(path)?,
             None => self.measure()?,
         };
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+            return Ok(());
+        }
         report.write(&self.output)?;
         print!("{}", table(&report));
         println!("\n{}", self.output.join("report.html").display());
         if self.record {
             write_page(&report)?;
+        }
+        if self.baseline {
+            baseline::keep(&report)?;
+        }
+        if self.check {
+            baseline::check(&report)?;
         }
         Ok(())
     }

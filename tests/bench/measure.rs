@@ -41,6 +41,13 @@ pub(crate) struct Effort {
     pub(crate) warm_up: Duration,
 }
 
+impl Effort {
+    /// Whether it is only to be seen that everything works.
+    pub(crate) fn is_quick(self) -> bool {
+        self.time < Duration::from_millis(500)
+    }
+}
+
 /// A server, killed when it goes out of use.
 struct Server(Child);
 

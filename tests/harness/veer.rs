@@ -162,14 +162,7 @@ impl<'h> Veer<'h> {
             .filter(|group| group.zone == zone)
             .count() as u32
             + 1;
-        let slice = u32::from(zone) - 1;
-        let mut v6 = VIPS_V6.segments();
-        (v6[3], v6[7]) = (slice as u16, own as u16);
-        let vip = Vip {
-            group: self.groups.len(),
-            v4: Ipv4Addr::from(u32::from(VIPS_V4) + slice * 1_024 + own),
-            v6: v6.into(),
-        };
+        let vip = self.next_vip(zone, own);
         self.groups.push(Group {
             vip,
             zone,
@@ -178,6 +171,35 @@ impl<'h> Veer<'h> {
         });
         self.apply();
         vip
+    }
+
+    /// The VIPs of the Group that comes next, with this number on its Network.
+    fn next_vip(&self, zone: u16, own: u32) -> Vip {
+        let slice = u32::from(zone) - 1;
+        let mut v6 = VIPS_V6.segments();
+        (v6[3], v6[7]) = (slice as u16, own as u16);
+        Vip {
+            group: self.groups.len(),
+            v4: Ipv4Addr::from(u32::from(VIPS_V4) + slice * 1_024 + own),
+            v6: v6.into(),
+        }
+    }
+
+    /// So many Groups more, of Networks that nobody here is on.
+    pub fn more_groups(&mut self, count: u16, members: &[&Station]) {
+        let members: Vec<_> = members.iter().map(|member| member.host_ifindex).collect();
+        for number in 0..count {
+            let (slice, own) = (1 + u32::from(number) / 1_000, 1 + u32::from(number) % 1_000);
+            let zone = slice as u16 + 1;
+            let vip = self.next_vip(zone, own);
+            self.groups.push(Group {
+                vip,
+                zone,
+                algorithm: Algorithm::RoundRobin,
+                members: members.clone(),
+            });
+        }
+        self.apply();
     }
 
     /// The host has an uplink, by which its networks are masqueraded and published ports are reached.

@@ -1,16 +1,24 @@
 //! `cargo xtask bench`: veer against what users would run instead.
 
-use std::path::PathBuf;
+use std::{env, fs, path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    apt::Apt,
+    apt::{self, Apt},
     install, privilege, process,
     test::{Need, install_needs},
     toolchain::Places,
+    vm::{self, KernelId},
 };
+
+/// Says that instructions are to be counted in a virtual machine.
+const IN_VM: &str = "--vm";
+/// What of the benchmark's options concerns the files of this machine.
+const HERE: [&str; 3] = ["--record", "--check", "--baseline"];
+/// The kernel that instructions are counted on.
+const KERNEL: KernelId = KernelId::V6_12;
 
 /// Programs that are installed into the system: none of them starts a service.
 const NEEDS: [Need; 6] = [
@@ -41,6 +49,9 @@ impl Bench {
         install::toolchain(&places)?;
         install_needs(&NEEDS)?;
         let variables = install::variables(&peers(&places)?)?;
+        if self.is_in_vm() {
+            return self.run_in_vm(&places, &variables);
+        }
         let mut veer = process::cargo();
         veer.args(["build", "--locked", "--release"]);
         process::run(veer.args(["--package", "lb-userspace", "--bin", "veer"]))?;
@@ -53,6 +64,48 @@ impl Bench {
             cargo.args(["--config", &runner]);
         }
         process::replace_by(cargo.envs(variables).arg("--").args(self.args))
+    }
+
+    fn is_in_vm(&self) -> bool {
+        self.args.iter().any(|arg| arg == IN_VM)
+    }
+
+    /// Counts instructions in a virtual machine; its report is then handled here, because the machine's
+    /// files vanish with it.
+    fn run_in_vm(&self, places: &Places, variables: &[(String, String)]) -> Result<()> {
+        vm::prepare(places, &[KERNEL])?;
+        let mut build = process::cargo();
+        build.args(["build", "--locked", "--release"]);
+        process::run(build.args(["--package", "veer-tests", "--bin", "veer-bench"]))?;
+        let root = crate::workspace();
+        let program = root.join("target/release/veer-bench");
+        let (here, there): (Vec<_>, Vec<_>) = self
+            .args
+            .iter()
+            .filter(|arg| *arg != IN_VM)
+            .partition(|arg| HERE.contains(&arg.as_str()));
+
+        process::say(&format!(
+            "counting instructions on kernel {KERNEL}: this takes minutes"
+        ));
+        let own = env::current_exe().context("find this task")?;
+        let mut machine = Command::new(own);
+        machine
+            .args(["vm", "--kernel", &KERNEL.to_string(), "--icount", "0"])
+            .args(["--timeout", "1500", "--"])
+            .arg(&program)
+            .args(["instructions", "--json"])
+            .args(there)
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        let json = apt::stdout_of(machine.current_dir(&root))?;
+        let folder = root.join("target/bench/vm");
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let report = folder.join("measured.json");
+        fs::write(&report, json).with_context(|| format!("write {}", report.display()))?;
+
+        let mut show = Command::new(program);
+        show.arg("--from").arg(report).arg("--output").arg(folder);
+        process::replace_by(show.args(here))
     }
 }
 

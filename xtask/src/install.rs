@@ -173,7 +173,7 @@ fn unpacked(
 pub(crate) fn variables(roots: &[PathBuf]) -> Result<Vec<(String, String)>> {
     let triple = format!("{}-linux-gnu", env::consts::ARCH);
     let libraries = [format!("usr/lib/{triple}"), format!("lib/{triple}")];
-    let programs = ["usr/bin", "usr/sbin"].map(str::to_owned);
+    let programs = ["usr/bin", "usr/sbin", "sbin"].map(str::to_owned);
     let variable = |name: &str, folders: &[String]| -> Result<(String, String)> {
         Ok((name.to_owned(), extended(name, roots, folders)?))
     };

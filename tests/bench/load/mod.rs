@@ -1,6 +1,7 @@
 //! The load tool: a server and a client of the plainest kind, so that what is between them shows.
 
 mod ask;
+mod flood;
 mod histogram;
 mod resolve;
 mod serve;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu;
 
+pub(crate) use flood::FRAME;
 pub(crate) use resolve::{Way, query};
 
 /// What client and server do with each other.
@@ -71,6 +73,8 @@ enum Side {
     Ask(Asking),
     /// The same of a name server
     Resolve(resolve::Resolving),
+    /// Let frames arrive at an interface
+    Flood(flood::Flooding),
 }
 
 /// What a client is told.
@@ -113,6 +117,7 @@ impl Load {
             Side::Serve { mode, listen } => return serve::serve(mode, listen),
             Side::Ask(asking) => ask::ask(&asking, self.cpu)?,
             Side::Resolve(told) => resolve::resolve(&told, self.cpu)?,
+            Side::Flood(told) => flood::flood(&told, self.cpu)?,
         };
         println!("{}", serde_json::to_string(&done)?);
         Ok(())

@@ -66,8 +66,9 @@ pub(crate) struct Series {
 impl Machine {
     /// In one line, with what was measured on it.
     pub(crate) fn line(&self, rounds: usize) -> String {
+        let emulated = if self.emulated { " (emulated)" } else { "" };
         format!(
-            "{} × {}, Linux {}, commit {}, medians of {rounds} rounds",
+            "{} × {}{emulated}, Linux {}, commit {}, medians of {rounds} rounds",
             self.cpus, self.cpu, self.kernel, self.commit
         )
     }

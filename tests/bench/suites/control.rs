@@ -17,11 +17,7 @@ use crate::report::{Bound, Series, Suite};
 const REST: Duration = Duration::from_secs(5);
 
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
-    let many = if effort.time < Duration::from_millis(500) {
-        20
-    } else {
-        1_000
-    };
+    let many = if effort.is_quick() { 20 } else { 1_000 };
     let variant = format!("veer, {many} containers");
     let site = Site::new()?;
     let mut figures = Figures::default();

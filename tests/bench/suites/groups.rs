@@ -19,27 +19,42 @@ use crate::report::{Bound, Suite};
 use crate::rounds::rounds;
 
 const PORT: u16 = 7_000;
+/// Of the Group with many.
+const MEMBERS: usize = 1_000;
+/// On the host with many.
+const GROUPS: u16 = 10_000;
 
 /// An address that only iptables knows.
 const VIRTUAL: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let plain = Site::new();
-    let balanced = Site::new();
-    let mut veer = Veer::with_sizes(&balanced.host, Maps::default());
-    veer.serve(&balanced.stations());
-    let vip = veer.group(&balanced.members());
     let translated = Site::new();
+    let [balanced, many_members, many_groups] = [Site::new(), Site::new(), Site::new()];
+    let (_veer, vip) = balanced.balance(1);
+    let (_thousand, vip_of_many) = many_members.balance(MEMBERS / 2);
+    let (mut crowd, vip_of_crowd) = many_groups.balance(1);
+    crowd.more_groups(GROUPS - 1, &many_groups.members());
 
     let mut paths = vec![
         plain.path("loopback", &plain.one.namespace, Ipv4Addr::LOCALHOST.into()),
         plain.path("bridge", &plain.client.namespace, plain.one.v4.into()),
-        balanced.path("veer", &balanced.client.namespace, vip.address(Family::V4)),
+        balanced.path("veer", &balanced.client.namespace, vip),
     ];
+    for (name, site, vip) in [
+        ("veer, 1,000 Members", &many_members, vip_of_many),
+        ("veer, 10,000 Groups", &many_groups, vip_of_crowd),
+    ] {
+        let mut path = site.path(name, &site.client.namespace, vip);
+        path.modes = &[Mode::Rr, Mode::Crr];
+        paths.push(path);
+    }
     let mut suite = Suite {
         name: "groups".to_owned(),
         about: "A container asks a Group of two Members on the same host. `loopback` is the limit: client \
-                and server in one namespace; `bridge` asks a Member directly, without balancing."
+                and server in one namespace; `bridge` asks a Member directly, without balancing. 1,000 \
+                Members are 1,000 places in a Group's table, which lead to the same two containers; 10,000 \
+                Groups are on Networks of their own, but for the one that is asked."
             .to_owned(),
         left_out: Vec::new(),
         settings: vec![
@@ -121,6 +136,15 @@ impl Site {
 
     fn members(&self) -> [&Station; 2] {
         [&self.one, &self.two]
+    }
+
+    /// veer with a Group of both Members, each of them so many times; and its VIP.
+    fn balance(&self, times: usize) -> (Veer<'_>, IpAddr) {
+        let mut veer = Veer::with_sizes(&self.host, Maps::default());
+        veer.serve(&self.stations());
+        let members = self.members().into_iter().cycle().take(2 * times);
+        let vip = veer.group(&members.collect::<Vec<_>>());
+        (veer, vip.address(Family::V4))
     }
 
     fn path<'a>(&'a self, name: &'static str, client: &'a Namespace, to: IpAddr) -> Path<'a> {

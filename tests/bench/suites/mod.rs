@@ -2,10 +2,14 @@
 
 mod control;
 mod dns;
+mod forwarding;
 mod groups;
+pub(crate) mod instructions;
 mod lab;
+mod mesh;
 mod ports;
 mod programs;
+mod sanity;
 
 use std::fs;
 
@@ -25,17 +29,26 @@ pub(crate) enum Kind {
     Groups,
     /// A container asks for the address of another
     Dns,
+    /// Packets to a published port, as fast as they go
+    Forwarding,
+    /// Real programs, to see whether the other figures are true
+    Sanity,
     /// What single packets cost in the kernel programs
     Programs,
+    /// Instructions of the kernel for one packet: only where time is counted in them
+    Instructions,
     /// How long changes take to be served, and what the daemon costs
     Control,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [
+    /// All but those that need an emulated processor.
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ports,
         Self::Groups,
         Self::Dns,
+        Self::Forwarding,
+        Self::Sanity,
         Self::Programs,
         Self::Control,
     ];
@@ -45,7 +58,10 @@ impl Kind {
             Self::Ports => ports::suite(effort),
             Self::Groups => groups::suite(effort),
             Self::Dns => dns::suite(effort),
+            Self::Forwarding => forwarding::suite(effort),
+            Self::Sanity => sanity::suite(effort),
             Self::Programs => programs::suite(effort),
+            Self::Instructions => instructions::suite(effort),
             Self::Control => control::suite(effort),
         }
     }

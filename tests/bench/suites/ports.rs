@@ -211,6 +211,10 @@ impl Site {
         veer
     }
 
+    pub(super) fn network(&self) -> &TestNetwork {
+        &self.network
+    }
+
     fn published(&self, ports: RangeInclusive<u16>) -> Published<'_> {
         let subnet = Ipv4Net::new_assert(self.web.v4, 24).trunc();
         Published {

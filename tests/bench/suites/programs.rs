@@ -1,7 +1,6 @@
 //! What one packet costs in `endpoint_in`, by the kernel's own clock (BPF_PROG_TEST_RUN).
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData};
@@ -37,13 +36,16 @@ const REPEAT: u32 = 1_000_000;
 const FLOWS: u32 = 20_000;
 
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
-    let sizes: &[u32] = if effort.time < Duration::from_millis(500) {
+    let sizes: &[u32] = if effort.is_quick() {
         &[1, 10_000]
     } else {
         &[1, 10_000, 1_000_000]
     };
     let largest = sizes.last().copied().unwrap_or(1);
     let mut bench = Bench::new(largest)?;
+    let mut crowded = Bench::new(1)?;
+    crowded.connections(0..1)?;
+    crowded.frontends(FRONTENDS)?;
     let mut notes = Notes::default();
     let mut note = |variant: &str, value: f64| notes.note(variant, MEASURE, "ns", value);
     let mut progress = Progress::new(sizes.len() * effort.rounds);
@@ -55,9 +57,11 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             progress.step(&format!("{size} Connections"));
             if *size == 1 {
                 note("veer: hit", bench.hit()?);
+                note(CROWDED_HIT, crowded.hit()?);
                 note("veer: miss", bench.miss()?);
                 note("veer: not IP", bench.not_ip()?);
                 note("veer: new", bench.opened()?);
+                note(CROWDED_NEW, crowded.opened()?);
             }
             note(
                 &format!("veer: hits over {size} Connections"),
@@ -81,12 +85,17 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             target(MEASURE, "veer: hit", None, at_most(90.0)),
             target(MEASURE, "veer: miss", None, at_most(45.0)),
             target(MEASURE, "veer: new", None, at_most(400.0)),
+            target(MEASURE, CROWDED_HIT, Some("veer: hit"), at_most(1.03)),
             target(MEASURE, &largest, Some("veer: hits over 1 Connections"), at_most(1.6)),
         ],
     })
 }
 
 const MEASURE: &str = "time of a packet";
+const CROWDED_HIT: &str = "veer: hit, 10,000 Frontends";
+const CROWDED_NEW: &str = "veer: new, 10,000 Frontends";
+/// On a host with many.
+const FRONTENDS: u16 = 10_000;
 
 struct Bench {
     ebpf: Ebpf,
@@ -193,6 +202,25 @@ impl Bench {
                 };
                 map.insert(raw(from)?, raw(&entry)?, 0)?;
             }
+        }
+        Ok(())
+    }
+
+    /// So many Frontends in all, each with an address of its own.
+    fn frontends(&mut self, count: u16) -> Result<()> {
+        let frontend = Frontend {
+            id: 2,
+            slot_count: 1,
+            ..Frontend::default()
+        };
+        for number in 1..count {
+            let vip = Ipv4Addr::from(u32::from(VIP) + u32::from(number));
+            let key = FrontendKey::vip(vip.into(), ZONE);
+            self.put::<_, _, { size_of::<FrontendKey>() }, { size_of::<Frontend>() }>(
+                "FRONTENDS",
+                &key,
+                &frontend,
+            )?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use rand::seq::SliceRandom as _;
 use tempfile::TempDir;
 
 use self::resolvers::{Asker, Resolver};
+use super::sanity::figure;
 use super::target;
 use crate::cpu;
 use crate::load::{Done, Way};
@@ -28,6 +29,7 @@ const P99: &str = "answer p99";
 const CPU: &str = "CPU per query";
 const TWO: &str = "two clients";
 const GLIBC: &str = "getaddrinfo p50, glibc";
+const DNSPERF: &str = "dnsperf";
 const MUSL: &str = "getaddrinfo p50, musl";
 
 /// What every resolver is measured with.
@@ -38,6 +40,8 @@ enum Measure {
     Two,
     /// By the C library with this number.
     Library(usize),
+    /// By a real program.
+    Dnsperf,
 }
 
 /// A client that uses a C library.
@@ -54,6 +58,11 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let mut notes = Notes::default();
     let all = [Measure::Latency, Measure::Cost, Measure::Two].into_iter();
     let all = all.chain((0..libraries.len()).map(Measure::Library));
+    let has_dnsperf = find(DNSPERF)?.is_some();
+    if !has_dnsperf {
+        suite.left_out.push("dnsperf is not installed".to_owned());
+    }
+    let all = all.chain(has_dnsperf.then_some(Measure::Dnsperf));
     let all = all.flat_map(|measure| resolvers.iter().map(move |one| (measure, one)));
     let mut order: Vec<_> = all.collect();
     let mut progress = Progress::new(order.len() * effort.rounds);
@@ -66,7 +75,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         }
     }
     let rank = |measure: &str| {
-        let all = [P50, P99, CPU, TWO, GLIBC, MUSL];
+        let all = [P50, P99, CPU, TWO, GLIBC, MUSL, DNSPERF];
         all.iter().position(|one| *one == measure)
     };
     let place = |name: &str| resolvers.iter().position(|one| one.name == name);
@@ -145,6 +154,10 @@ fn note(
             resolver.keep_on(None)?;
             notes.note(name, TWO, "queries/s", two(&resolver.asker, effort)?);
         }
+        Measure::Dnsperf => {
+            resolver.keep_on(one_cpu)?;
+            notes.note(name, DNSPERF, "queries/s", dnsperf(&resolver.asker)?);
+        }
         Measure::Library(number) => {
             resolver.keep_on(one_cpu)?;
             let library = &libraries[number];
@@ -209,6 +222,21 @@ fn printed(output: Output) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", said.trim());
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What dnsperf says that it got answered each second, on one CPU with the server.
+fn dnsperf(asker: &Asker) -> Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let queries = folder.path().join("queries");
+    std::fs::write(&queries, format!("{NAME} A\n"))?;
+    let mut command = asker.inside();
+    command
+        .arg("taskset")
+        .args(["-c", &cpu::last().to_string()]);
+    command.args([DNSPERF, "-l", "1", "-c", "1", "-q", "32"]);
+    command.args(["-s", &asker.server().ip().to_string(), "-d"]);
+    let printed = printed(asker.run(command.arg(&queries))?)?;
+    figure(&printed, "Queries per second:").with_context(|| format!("dnsperf printed {printed}"))
 }
 
 /// Clients built with the C libraries that there are.
