@@ -25,4 +25,14 @@ pub struct BackendCounters {
     pub bytes: u64,
 }
 
-map_types!(FrontendCounters: 16, BackendCounters: 24);
+/// What a rule about clients has judged, indexed by [`crate::Source::rule`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct RuleCounters {
+    /// Connections that were about to open.
+    pub connections: u64,
+    /// When it judged the last one, in nanoseconds since boot.
+    pub last: u64,
+}
+
+map_types!(FrontendCounters: 16, BackendCounters: 24, RuleCounters: 16);

@@ -34,7 +34,7 @@ mod veth;
 pub use addr::{Addr, Mac, Port};
 pub use affinity::{Affinity, AffinityKey};
 pub use connection::{Connection, ConnectionFlags};
-pub use counters::{BackendCounters, FrontendCounters};
+pub use counters::{BackendCounters, FrontendCounters, RuleCounters};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use event::{Event, EventKind};
 pub use flow::{FlowKey, Zone};
@@ -46,13 +46,13 @@ pub use ports::{Cells, Link, OpenPort};
 pub use reason::Reason;
 pub use resolver::Resolver;
 pub use settings::{Mode, Settings, Timeouts};
-pub use socket::{SocketKey, SocketReverse};
+pub use socket::{SocketBackend, SocketKey, SocketReverse};
 pub use source::{Source, SourceAction, SourceKey};
 pub use veth::{Veth, VethFlags};
 
 /// The layout version of everything that is pinned: part of the pin folder's name, raised whenever a
 /// map's key, value or meaning changes, so that programs never meet maps of another layout.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The MAC address that answers for every VIP: locally administered, "veer" in ASCII.
 pub const VIP_MAC: Mac = Mac::new([0x02, 0x76, 0x65, 0x65, 0x72, 0x00]);

@@ -8,13 +8,14 @@
 //! | `FRONTENDS` | hash | [`crate::FrontendKey`] | [`crate::Frontend`] |
 //! | `PORTS` | array, mmap | [`crate::Cells::index`] | [`crate::Cells`] |
 //! | `SOURCES` | longest-prefix match | [`crate::SourceKey`] | [`crate::Source`] |
-//! | `RULE_COUNTERS` | per-CPU array | [`crate::Source::rule`] | u64: Connections judged by it |
+//! | `RULE_COUNTERS` | per-CPU array | [`crate::Source::rule`] | [`crate::RuleCounters`] |
 //! | `LOCALS` | hash | [`crate::Addr`] | [`crate::Local`] |
 //! | `INTERFACES` | hash | interface index | [`crate::Interface`] |
 //! | `NETWORKS` | array | zone | [`crate::Network`] |
 //! | `SUBNETS` | longest-prefix match | [`crate::SubnetKey`] | [`crate::Subnet`] |
 //! | `OPEN_PORTS` | hash | [`crate::OpenPort`] | u32: 0 |
 //! | `LINKS` | hash | [`crate::Link`] | u32: 0 |
+//! | `SOCKET_BACKENDS` | LRU hash | [`crate::SocketKey`] | [`crate::SocketBackend`] |
 //! | `SOCKET_REVERSE` | LRU hash | [`crate::SocketKey`] | [`crate::SocketReverse`] |
 //! | `SLOTS` | array, mmap | index | [`crate::Slot`] |
 //! | `TURNS` | array, mmap | Frontend id | u64: Connections opened in turn so far |
@@ -75,6 +76,8 @@ pub const OPEN_PORTS: u32 = 65_536;
 pub const LINKS: u32 = 16_384;
 /// Sockets of host processes that talk to Backends.
 pub const SOCKET_REVERSE: u32 = 65_536;
+/// Sockets of host processes that send datagrams to published ports.
+pub const SOCKET_BACKENDS: u32 = 16_384;
 /// DNS answers in the kernel: three for each name of a Network.
 pub const DNS_ANSWERS: u32 = 1 << 18;
 /// Bytes of the ring buffer of sampled DNS answers: a power of two, and a multiple of the page size.

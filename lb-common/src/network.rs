@@ -58,8 +58,10 @@ impl NetworkFlags {
     pub const UNPROTECTED_V4: u32 = 1 << 7;
     /// The same for IPv6.
     pub const UNPROTECTED_V6: u32 = 1 << 8;
-    /// The host has no address on the bridge, and is not reached.
-    pub const ISOLATED: u32 = 1 << 9;
+    /// The host is not reached by IPv4: it has no such address on the bridge.
+    pub const ISOLATED_V4: u32 = 1 << 9;
+    /// The same for IPv6.
+    pub const ISOLATED_V6: u32 = 1 << 11;
     /// What leaves goes through the host's stack, where a rule of nftables masquerades it.
     pub const KERNEL_MASQUERADE: u32 = 1 << 10;
 }
@@ -92,6 +94,18 @@ impl NetworkFlags {
             Self::UNPROTECTED_V4
         } else {
             Self::UNPROTECTED_V6
+        }
+    }
+}
+
+impl NetworkFlags {
+    /// The flag that says that the host is not reached by a family.
+    #[inline(always)]
+    pub const fn isolated(is_v4: bool) -> u32 {
+        if is_v4 {
+            Self::ISOLATED_V4
+        } else {
+            Self::ISOLATED_V6
         }
     }
 }
@@ -143,8 +157,6 @@ pub struct InterfaceFlags;
 impl InterfaceFlags {
     /// Published ports are served here.
     pub const UPLINK: u32 = 1;
-    /// Published ports may be reached from here at the containers' own addresses.
-    pub const TRUSTED: u32 = 1 << 1;
     /// Packets have no Ethernet header here.
     pub const NO_ETHERNET: u32 = 1 << 2;
     /// The bridge of a Network.

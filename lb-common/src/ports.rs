@@ -49,7 +49,7 @@ impl Cells {
 }
 
 /// A container's port that may be reached at the container's own address from outside its Network:
-/// published ports of routed Networks, and of all Networks from trusted interfaces.
+/// published ports of routed Networks, and of others from the interfaces that they trust.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct OpenPort {
@@ -61,6 +61,8 @@ pub struct OpenPort {
     pub protocol: u8,
     /// Always zero.
     pub _pad: [u8; 3],
+    /// Index of the interface that the Network trusts; 0: from everywhere, the Network is routed.
+    pub interface: u32,
 }
 
 /// A port that one container may reach of another although the Network forbids it (`--link`).
@@ -80,7 +82,7 @@ pub struct Link {
     pub _pad: [u8; 3],
 }
 
-map_types!(Cells: 8, OpenPort: 24, Link: 40);
+map_types!(Cells: 8, OpenPort: 28, Link: 40);
 
 #[cfg(test)]
 mod tests {

@@ -85,7 +85,10 @@ fn from_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Rea
     }
     let to = &work.packet.flow.destination;
     let is_own = network.is_some_and(|network| network.contains(to));
-    if is_own || is_for_host(tables, to) {
+    let isolated = NetworkFlags::isolated(work.packet.is_v4());
+    let is_isolated = network.is_some_and(|network| network.has(isolated));
+    let is_barred = is_isolated && !to.is_on_link();
+    if is_own || (is_for_host(tables, to) && !is_barred) {
         Reason::Host
     } else {
         Reason::NotProgrammed
@@ -113,11 +116,8 @@ fn into_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Rea
     if is_known(tables, work) {
         return Reason::Routed;
     }
-    let is_trusted = tables
-        .interface(from)
-        .is_some_and(|interface| interface.has(InterfaceFlags::TRUSTED));
     let is_admitted =
-        admits(tables, zone, &work.packet) || (is_trusted && is_open(tables, zone, &work.packet));
+        admits(tables, zone, &work.packet) || is_open(tables, zone, &work.packet, from);
     if !is_admitted {
         return Reason::DirectRouting;
     }

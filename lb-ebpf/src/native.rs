@@ -8,8 +8,8 @@ use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
     Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
-    Limit, Link, Mac, Network, OpenPort, Reason, Settings, Slot, SocketKey, SocketReverse, Source,
-    SourceKey, Subnet, SubnetKey, Veth, Zone,
+    Limit, Link, Mac, Network, OpenPort, Reason, RuleCounters, Settings, Slot, SocketBackend,
+    SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, Zone,
 };
 
 use crate::checksum::Delta;
@@ -176,7 +176,7 @@ pub struct Memory {
     pub slots: HashMap<u32, Slot>,
     pub ports: HashMap<u32, Cells>,
     pub sources: HashMap<SourceKey, Source>,
-    pub rule_counters: RefCell<HashMap<u16, u64>>,
+    pub rule_counters: RefCell<HashMap<u16, RuleCounters>>,
     pub locals: HashSet<Addr>,
     pub interfaces: HashMap<u32, Interface>,
     pub networks: HashMap<Zone, Network>,
@@ -184,6 +184,7 @@ pub struct Memory {
     pub open_ports: HashSet<OpenPort>,
     pub links: HashSet<Link>,
     pub sockets: RefCell<HashMap<SocketKey, SocketReverse>>,
+    pub socket_backends: RefCell<HashMap<SocketKey, SocketBackend>>,
     pub connections: RefCell<HashMap<FlowKey, Connection>>,
     pub half_open: RefCell<HashMap<FlowKey, Connection>>,
     /// Most entries in `connections`; `None`: no limit.
@@ -262,8 +263,11 @@ impl Tables for Memory {
         longest.map(|(_, source)| *source)
     }
 
-    fn count_rule(&self, rule: u16) {
-        change(&self.rule_counters, rule, |count| *count += 1);
+    fn count_rule(&self, rule: u16, now: u64) {
+        change(&self.rule_counters, rule, |counters| {
+            counters.connections += 1;
+            counters.last = now;
+        });
     }
 
     fn is_local(&self, address: &Addr) -> bool {
@@ -301,6 +305,14 @@ impl Tables for Memory {
 
     fn set_socket(&self, key: &SocketKey, value: &SocketReverse) {
         self.sockets.borrow_mut().insert(*key, *value);
+    }
+
+    fn socket_backend(&self, key: &SocketKey) -> Option<SocketBackend> {
+        get(&self.socket_backends, key)
+    }
+
+    fn set_socket_backend(&self, key: &SocketKey, value: &SocketBackend) {
+        self.socket_backends.borrow_mut().insert(*key, *value);
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {

@@ -44,7 +44,8 @@ fn placed(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
     }
     if tables.is_local(&to) {
         // Whoever holds the port for the Engine would answer.
-        let is_barred = is_published && !settings.has(Mode::BESIDE);
+        let is_isolated = network.has(NetworkFlags::isolated(work.packet.is_v4()));
+        let is_barred = (is_published || is_isolated) && !settings.has(Mode::BESIDE);
         return Err(if is_barred {
             Reason::InternalNetwork
         } else {
@@ -141,12 +142,13 @@ pub fn admits(tables: &impl Tables, zone: Zone, packet: &Packet) -> bool {
         return true;
     }
     network.has(NetworkFlags::routed(packet.is_v4()))
-        && (packet.is_icmp() || is_open(tables, zone, packet))
+        && (packet.is_icmp() || is_open(tables, zone, packet, 0))
 }
 
-/// Whether the packet is to a published port at its container's own address.
+/// Whether the packet is to a published port at its container's own address, which is open to what comes
+/// from `interface`; 0: from everywhere.
 #[inline(always)]
-pub fn is_open(tables: &impl Tables, zone: Zone, packet: &Packet) -> bool {
+pub fn is_open(tables: &impl Tables, zone: Zone, packet: &Packet, interface: u32) -> bool {
     let flow = &packet.flow;
     tables.is_open(&OpenPort {
         address: flow.destination,
@@ -154,6 +156,7 @@ pub fn is_open(tables: &impl Tables, zone: Zone, packet: &Packet) -> bool {
         zone,
         protocol: flow.protocol,
         _pad: [0; 3],
+        interface,
     })
 }
 

@@ -53,7 +53,7 @@ fn admitted(tables: &impl Tables, work: &Work) -> Result<Step, Reason> {
     let is_denied = if client.is_loopback() {
         bars_host(tables, list, client)
     } else {
-        bars(tables, list, client)
+        bars(tables, list, client, work.now)
     };
     if is_denied {
         return Err(Reason::SourceDenied);
@@ -63,10 +63,10 @@ fn admitted(tables: &impl Tables, work: &Work) -> Result<Step, Reason> {
 
 /// Whether a list or a rule turns the client away. Counts the rule.
 #[inline(always)]
-fn bars(tables: &impl Tables, list: u32, client: Addr) -> bool {
+fn bars(tables: &impl Tables, list: u32, client: Addr, now: u64) -> bool {
     match tables.source(&SourceKey::of(list, client)) {
         Some(source) => {
-            tables.count_rule(source.rule);
+            tables.count_rule(source.rule, now);
             source.denies()
         }
         None => false,

@@ -5,12 +5,18 @@
 //! that it asked for. Its packets then go straight to the container, from the address that the host
 //! has on that bridge.
 
-use lb_common::{Addr, FlowKey, Frontend, FrontendKey, Port, Reason, SocketKey, SocketReverse};
+use lb_common::{
+    Addr, FlowKey, Frontend, FrontendKey, Port, Reason, SocketBackend, SocketKey, SocketReverse,
+};
 
+use crate::headers::UDP;
 use crate::open::port_of;
 use crate::published::bars_host;
 use crate::select::choose;
 use crate::tables::Tables;
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// An address and port: what a process asks for, or what it is led to or shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub trait Caller {
     fn cookie(&self) -> u64;
     /// The address that it is bound to, or [`Addr::NONE`].
     fn bound(&self) -> Addr;
+    /// Nanoseconds since boot.
+    fn now(&self) -> u64;
 }
 
 /// Where a socket that asks for `asked` is led.
@@ -62,20 +70,72 @@ pub fn lead(tables: &impl Tables, caller: &impl Caller, asked: Peer, protocol: u
         return Led::Denied;
     }
     let cookie = caller.cookie();
-    match backend(tables, &frontend, asked, protocol, cookie) {
-        Some(peer) => {
-            let original = SocketReverse {
-                address: asked.address,
-                port: asked.port,
-                _pad: 0,
+    let found = if protocol == UDP {
+        kept(tables, &frontend, asked, cookie, caller.now())
+    } else {
+        backend(tables, &frontend, asked, protocol, cookie).map(|found| peer_of(&found))
+    };
+    let Some(peer) = found else {
+        tables.count_refused(frontend.id);
+        return Led::Refused;
+    };
+    let original = SocketReverse {
+        address: asked.address,
+        port: asked.port,
+        _pad: 0,
+    };
+    tables.set_socket(&key(cookie, peer), &original);
+    Led::To(peer)
+}
+
+/// The Backend that the socket's datagrams go to: the last one, as long as it takes them and not too much
+/// time goes by between two of them; else another one.
+#[inline(always)]
+fn kept(
+    tables: &impl Tables,
+    frontend: &Frontend,
+    asked: Peer,
+    cookie: u64,
+    now: u64,
+) -> Option<Peer> {
+    let key = key(cookie, asked);
+    if let Some(last) = tables.socket_backend(&key)
+        && is_usable(tables, frontend, &last, now)
+    {
+        if now.saturating_sub(last.last_used) > SECOND {
+            let used = SocketBackend {
+                last_used: now,
+                ..last
             };
-            tables.set_socket(&key(cookie, peer), &original);
-            Led::To(peer)
+            tables.set_socket_backend(&key, &used);
         }
-        None => {
-            tables.count_refused(frontend.id);
-            Led::Refused
-        }
+        return Some(peer_of(&last));
+    }
+    let mut found = backend(tables, frontend, asked, UDP, cookie)?;
+    found.last_used = now;
+    tables.set_socket_backend(&key, &found);
+    Some(peer_of(&found))
+}
+
+/// Whether a socket's last Backend still takes its datagrams.
+#[inline(always)]
+fn is_usable(tables: &impl Tables, frontend: &Frontend, last: &SocketBackend, now: u64) -> bool {
+    let (Some(endpoint), Some(settings)) = (tables.endpoint(last.endpoint), tables.settings())
+    else {
+        return false;
+    };
+    let idle = now.saturating_sub(last.last_used);
+    last.frontend == frontend.id
+        && endpoint.generation == last.generation
+        && endpoint.is_up()
+        && idle <= settings.timeouts.udp_replied as u64 * SECOND
+}
+
+#[inline(always)]
+const fn peer_of(found: &SocketBackend) -> Peer {
+    Peer {
+        address: found.address,
+        port: found.port,
     }
 }
 
@@ -147,7 +207,7 @@ fn backend(
     asked: Peer,
     protocol: u8,
     cookie: u64,
-) -> Option<Peer> {
+) -> Option<SocketBackend> {
     let flow = FlowKey {
         source: Addr::from_words([0, 0, cookie as u32, (cookie >> 32) as u32]),
         destination: asked.address,
@@ -168,213 +228,16 @@ fn backend(
         return None;
     }
     tables.count_opened(frontend.id, slot.endpoint);
-    Some(Peer {
+    Some(SocketBackend {
+        last_used: 0,
         address,
         port: port_of(frontend, slot, asked.port),
+        _pad: 0,
+        endpoint: slot.endpoint,
+        generation: endpoint.generation,
+        frontend: frontend.id,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use core::net::IpAddr;
-
-    use lb_common::{
-        Cells, Endpoint, EndpointState, Settings, Slot, Source, SourceAction, SourceKey,
-    };
-
-    use super::*;
-    use crate::native::Memory;
-
-    const HOST: u64 = 77;
-    const TCP: u8 = 6;
-
-    /// A process in this namespace; `Bound`: on the host, with its socket bound to an address.
-    struct Process(u64);
-    struct Bound(&'static str);
-
-    impl Caller for Process {
-        fn namespace(&self) -> u64 {
-            self.0
-        }
-        fn cookie(&self) -> u64 {
-            5
-        }
-        fn bound(&self) -> Addr {
-            Addr::NONE
-        }
-    }
-
-    impl Caller for Bound {
-        fn namespace(&self) -> u64 {
-            HOST
-        }
-        fn cookie(&self) -> u64 {
-            6
-        }
-        fn bound(&self) -> Addr {
-            peer(self.0, 0).address
-        }
-    }
-
-    fn peer(address: &str, port: u16) -> Peer {
-        Peer {
-            address: address.parse::<IpAddr>().unwrap().into(),
-            port: Port::new(port),
-        }
-    }
-
-    /// Ports 8000 to 8009 of every address are 80 to 89 of a container, without IPv6 on request.
-    fn published(has_v6: bool) -> Memory {
-        let mut memory = Memory {
-            settings: Settings {
-                host_netns: HOST,
-                ..Settings::default()
-            },
-            ..Memory::default()
-        };
-        for port in 8_000..8_010 {
-            let index = Cells::index(TCP, port).unwrap();
-            let cells = memory.ports.entry(index).or_default();
-            *cells = cells.with(port, 8_000);
-        }
-        let endpoint = Endpoint {
-            v4: peer("10.9.0.3", 0).address,
-            v6: if has_v6 {
-                peer("fd09::3", 0).address
-            } else {
-                Addr::NONE
-            },
-            state: EndpointState::Active as u8,
-            ..Endpoint::default()
-        };
-        memory.endpoints.insert(1, endpoint);
-        let slot = Slot {
-            endpoint: 1,
-            port: Port::new(80),
-            _pad: 0,
-        };
-        memory.slots.insert(9, slot);
-        for is_v4 in [true, false] {
-            let key = FrontendKey::published(FrontendKey::wildcard(is_v4), Port::new(8_000), TCP);
-            let frontend = Frontend {
-                id: 3,
-                first_slot: 9,
-                slot_count: 1,
-                origin: Port::new(8_000),
-                ..Frontend::default()
-            };
-            memory.frontends.insert(key, frontend);
-        }
-        memory.locals.insert(peer("192.0.2.1", 0).address);
-        memory
-    }
-
-    fn led(memory: &Memory, asked: Peer) -> Led {
-        lead(memory, &Process(HOST), asked, TCP)
-    }
-
-    #[test]
-    fn a_process_reaches_a_port_at_every_address_of_the_host() {
-        let memory = published(true);
-
-        for (asked, backend) in [
-            ("127.0.0.1", "10.9.0.3"),
-            ("127.9.9.9", "10.9.0.3"),
-            ("0.0.0.0", "10.9.0.3"),
-            ("192.0.2.1", "10.9.0.3"),
-            ("::ffff:127.0.0.1", "10.9.0.3"),
-            ("::1", "fd09::3"),
-            ("::", "fd09::3"),
-        ] {
-            let found = led(&memory, peer(asked, 8_004));
-            assert_eq!(found, Led::To(peer(backend, 84)), "{asked}");
-        }
-    }
-
-    #[test]
-    fn a_process_that_asks_for_ipv6_reaches_a_container_without() {
-        let memory = published(false);
-
-        assert_eq!(
-            led(&memory, peer("::1", 8_000)),
-            Led::To(peer("10.9.0.3", 80))
-        );
-    }
-
-    #[test]
-    fn a_process_is_shown_what_it_asked_for() {
-        let memory = published(true);
-        let asked = peer("::1", 8_001);
-        led(&memory, asked);
-
-        let shown = |process, at| restore(&memory, &Process(process), at);
-
-        assert_eq!(shown(HOST, peer("fd09::3", 81)), Some(asked));
-        assert_eq!(shown(HOST, peer("fd09::3", 82)), None);
-        assert_eq!(shown(HOST + 1, peer("fd09::3", 81)), None);
-    }
-
-    #[test]
-    fn everything_else_is_left_alone() {
-        let memory = published(true);
-
-        assert_eq!(led(&memory, peer("127.0.0.1", 8_010)), Led::Alone);
-        assert_eq!(led(&memory, peer("198.51.100.1", 8_000)), Led::Alone);
-        let container = lead(&memory, &Process(HOST + 1), peer("127.0.0.1", 8_000), TCP);
-        assert_eq!(container, Led::Alone);
-        let datagram = lead(&memory, &Process(HOST), peer("127.0.0.1", 8_000), 17);
-        assert_eq!(datagram, Led::Alone);
-    }
-
-    #[test]
-    fn a_socket_that_is_bound_to_a_loopback_address_stays_on_that_interface() {
-        let memory = published(true);
-        let asked = peer("127.0.0.1", 8_000);
-
-        for loopback in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(lead(&memory, &Bound(loopback), asked, TCP), Led::Alone);
-        }
-        let elsewhere = lead(&memory, &Bound("192.0.2.1"), asked, TCP);
-        assert_eq!(elsewhere, Led::To(peer("10.9.0.3", 80)));
-    }
-
-    #[test]
-    fn the_frontends_own_list_is_asked_about_what_a_process_sends_from() {
-        let mut memory = published(true);
-        for frontend in memory.frontends.values_mut() {
-            frontend.sources = 5;
-        }
-        let deny = |action| Source {
-            action: SourceAction::Deny as u8,
-            own_action: action as u8,
-            rule: 3,
-        };
-        let place = |prefix_length, address: &str| SourceKey {
-            prefix_length,
-            list: 5,
-            address: peer(address, 0).address,
-        };
-        let (own, rule) = (deny(SourceAction::Deny), deny(SourceAction::Allow));
-        memory.sources.insert(place(32 + 96 + 8, "127.0.0.0"), own);
-        memory.sources.insert(place(32 + 128, "::1"), own);
-        memory.sources.insert(place(32 + 96, "0.0.0.0"), rule);
-
-        for denied in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
-            assert_eq!(led(&memory, peer(denied, 8_000)), Led::Denied, "{denied}");
-        }
-        let by_rules_alone = led(&memory, peer("192.0.2.1", 8_000));
-        assert_eq!(by_rules_alone, Led::To(peer("10.9.0.3", 80)));
-        let bound = lead(&memory, &Bound("192.0.2.1"), peer("127.0.0.1", 8_000), TCP);
-        assert_eq!(bound, Led::To(peer("10.9.0.3", 80)));
-        assert_eq!(memory.reason(Reason::SourceDenied), 4);
-        assert!(memory.rule_counters.borrow().is_empty());
-    }
-
-    #[test]
-    fn a_port_without_a_backend_is_refused() {
-        let mut memory = published(true);
-        memory.endpoints.clear();
-
-        assert_eq!(led(&memory, peer("127.0.0.1", 8_000)), Led::Refused);
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use lb_common::{
     Addr, Affinity, AffinityKey, Connection, Endpoint, EndpointId, Event, FlowKey, FragmentKey,
     FragmentPorts, Frontend, FrontendKey, Interface, Limit, Link, Network, OpenPort, Reason,
-    Settings, Slot, SocketKey, SocketReverse, Source, SourceKey, Veth, Zone,
+    Settings, Slot, SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Veth, Zone,
 };
 
 use crate::packet::Packet;
@@ -72,8 +72,8 @@ pub trait Tables {
     fn cell(&self, protocol: u8, port: u16) -> u16;
     /// The rule with the longest prefix.
     fn source(&self, key: &SourceKey) -> Option<Source>;
-    /// One Connection judged by a rule.
-    fn count_rule(&self, rule: u16);
+    /// One Connection judged by a rule, `now` in nanoseconds since boot.
+    fn count_rule(&self, rule: u16, now: u64);
     /// Whether it is an address of the host's own, loopback apart.
     fn is_local(&self, address: &Addr) -> bool;
     fn interface(&self, ifindex: u32) -> Option<&Interface>;
@@ -85,6 +85,9 @@ pub trait Tables {
     /// What a socket asked for before it was led to its peer.
     fn socket(&self, key: &SocketKey) -> Option<SocketReverse>;
     fn set_socket(&self, key: &SocketKey, value: &SocketReverse);
+    /// Where a socket's datagrams to what it asks for go.
+    fn socket_backend(&self, key: &SocketKey) -> Option<SocketBackend>;
+    fn set_socket_backend(&self, key: &SocketKey, value: &SocketBackend);
 
     /// Looks a Connection entry up and copies it to `into`.
     fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool;

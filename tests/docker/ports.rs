@@ -338,12 +338,18 @@ fn a_group_is_published_by_the_configuration_and_rules_say_for_whom() {
         action = \"deny\"
         source = \"192.0.2.0/24\"
         port = 8038
+        [[publish]]
+        port = 8044
+        network = \"front\"
+        alias = \"web\"
+        target_port = 80
+        deny = [\"127.0.0.0/8\"]
     ";
     let street = Street::configured(config);
     street.docker("network create --subnet 10.37.0.0/16 front");
     let members = [(), ()].map(|()| street.run("front", "--net-alias web"));
     let _servers = members.each_ref().map(|member| member.serves(80));
-    street.published(8_038);
+    street.published(8_044);
 
     let mut seen: Vec<_> = (0..2)
         .map(|_| ask(&street.outside, HOST_V4, 8_037).unwrap())
@@ -358,6 +364,39 @@ fn a_group_is_published_by_the_configuration_and_rules_say_for_whom() {
     assert!(denied.is_err(), "{denied:?}");
     let reasons = street.daemon.veer(["status"]);
     assert!(reasons.contains("source-denied"), "{reasons}");
+    let rules = street.daemon.veer(["firewall", "--json"]);
+    let [rule, own] = [rules.lines().next(), rules.lines().nth(1)].map(Option::unwrap);
+    assert!(!rule.contains("\"connections\":0"), "{rule}");
+    assert!(own.contains("\"connections\":0"), "{own}");
+    let host = &street.host.namespace;
+    assert!(
+        ask(host, "127.0.0.1", 8_038).is_ok(),
+        "rules are not for processes of the host"
+    );
+    let denied = ask(host, "127.0.0.1", 8_044).unwrap_err();
+    assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
+    explained(&street, &members[0].name);
+}
+
+/// What `veer explain` says of the same ports is what happens.
+fn explained(street: &Street, container: &str) {
+    for (client, asked, expected) in [
+        (OUTSIDE_V4, "192.0.2.1:8037", "the next Connection goes to"),
+        (OUTSIDE_V4, "192.0.2.1:8038", "dropped (source-denied)"),
+        (OUTSIDE_V4, "192.0.2.1:8039", "(host)"),
+        (OUTSIDE_V4, "10.37.0.2:80", "dropped (direct-routing)"),
+        ("host", "localhost:8038", "the next Connection goes to"),
+        ("host", "localhost:8044", "dropped (source-denied)"),
+        ("192.0.2.1", "127.0.0.1:8044", "the next Connection goes to"),
+        ("127.0.0.1", "127.0.0.1:8038", "the next Connection goes to"),
+        ("127.0.0.1", "127.0.0.1:8044", "dropped (source-denied)"),
+        (container, "192.0.2.1:8037", "the next Connection goes to"),
+        (container, "203.0.113.9:443", "leaves the host as 192.0.2.1"),
+        (container, "192.0.2.1:22", "(host)"),
+    ] {
+        let said = street.daemon.veer(["explain", client, asked]);
+        assert!(said.contains(expected), "{client} to {asked}: {said}");
+    }
 }
 
 #[test]

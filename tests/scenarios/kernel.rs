@@ -217,14 +217,14 @@ impl Engine for InKernel {
         self.empty::<24, 24>("FRONTENDS");
         self.empty::<16, 4>("LOCALS");
         self.empty::<4, 44>("INTERFACES");
-        self.empty::<24, 4>("OPEN_PORTS");
+        self.empty::<28, 4>("OPEN_PORTS");
         self.empty::<40, 4>("LINKS");
         self.empty::<4, 72>("VETHS");
         self.empty_trie::<20, 4>("SOURCES");
         self.empty_trie::<16, 4>("SUBNETS");
         for index in 0..LOW_IDS {
             self.put_at::<Network, 144>("NETWORKS", index, Network::default());
-            self.put_per_cpu("RULE_COUNTERS", index, 0_u64);
+            self.put_per_cpu("RULE_COUNTERS", index, [0_u64; 2]);
         }
         for index in crate::world::World::hosting().ports.into_keys() {
             self.put_at::<Cells, 8>("PORTS", index, Cells::default());
@@ -285,7 +285,7 @@ impl Engine for InKernel {
             self.put::<Addr, Local, 16, 4>("LOCALS", *address, Local::default());
         }
         for port in &world.open_ports {
-            self.put::<OpenPort, u32, 24, 4>("OPEN_PORTS", *port, 0);
+            self.put::<OpenPort, u32, 28, 4>("OPEN_PORTS", *port, 0);
         }
         for link in &world.links {
             self.put::<Link, u32, 40, 4>("LINKS", *link, 0);
@@ -366,7 +366,12 @@ impl Engine for InKernel {
     }
 
     fn judged(&mut self, rule: u16) -> u64 {
-        self.sum("RULE_COUNTERS", u32::from(rule))
+        let map = self.ebpf.map_mut("RULE_COUNTERS").expect("a map");
+        let counters: PerCpuArray<_, [u64; 2]> = map.try_into().expect("a per-CPU array");
+        let values = counters
+            .get(&u32::from(rule), 0)
+            .expect("read the rules' counters");
+        values.iter().map(|[connections, _last]| connections).sum()
     }
 
     fn collect(&mut self, request: CollectRequest) -> bool {

@@ -95,7 +95,9 @@ impl Engine for InMemory {
 
     fn judged(&mut self, rule: u16) -> u64 {
         let counters = self.tables.rule_counters.borrow();
-        counters.get(&rule).copied().unwrap_or(0)
+        counters
+            .get(&rule)
+            .map_or(0, |counters| counters.connections)
     }
 
     fn collect(&mut self, request: CollectRequest) -> bool {

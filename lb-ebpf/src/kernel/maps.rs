@@ -13,8 +13,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, EndpointId,
     Event, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface,
-    Limit, Link, Local, Network, OpenPort, Reason, Resolver, Settings, Slot, SocketKey,
-    SocketReverse, Source, SourceKey, Subnet, Veth, Zone, maps as size,
+    Limit, Link, Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings, Slot,
+    SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Subnet, Veth, Zone, maps as size,
 };
 use lb_ebpf::{Amend, Full, Insert, Store, Tables, Work};
 
@@ -33,7 +33,7 @@ static PORTS: Array<Cells> = Array::with_max_entries(size::PORTS, BPF_F_MMAPABLE
 static SOURCES: LpmTrie<SourceData, Source> =
     LpmTrie::with_max_entries(size::SOURCES, BPF_F_NO_PREALLOC);
 #[map]
-static RULE_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(size::RULES, 0);
+static RULE_COUNTERS: PerCpuArray<RuleCounters> = PerCpuArray::with_max_entries(size::RULES, 0);
 #[map]
 static LOCALS: HashMap<Addr, Local> = HashMap::with_max_entries(size::LOCALS, BPF_F_NO_PREALLOC);
 #[map]
@@ -48,6 +48,9 @@ static OPEN_PORTS: HashMap<OpenPort, u32> =
     HashMap::with_max_entries(size::OPEN_PORTS, BPF_F_NO_PREALLOC);
 #[map]
 static LINKS: HashMap<Link, u32> = HashMap::with_max_entries(size::LINKS, BPF_F_NO_PREALLOC);
+#[map]
+static SOCKET_BACKENDS: LruHashMap<SocketKey, SocketBackend> =
+    LruHashMap::with_max_entries(size::SOCKET_BACKENDS, 0);
 #[map]
 static SOCKET_REVERSE: LruHashMap<SocketKey, SocketReverse> =
     LruHashMap::with_max_entries(size::SOCKET_REVERSE, 0);
@@ -199,10 +202,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn count_rule(&self, rule: u16) {
-        if let Some(counter) = RULE_COUNTERS.get_ptr_mut(u32::from(rule)) {
+    fn count_rule(&self, rule: u16, now: u64) {
+        if let Some(counters) = RULE_COUNTERS.get_ptr_mut(u32::from(rule)) {
             // SAFETY: per-CPU.
-            unsafe { *counter += 1 };
+            let counters = unsafe { &mut *counters };
+            counters.connections += 1;
+            counters.last = now;
         }
     }
 
@@ -249,6 +254,18 @@ impl Tables for Maps {
     fn set_socket(&self, key: &SocketKey, value: &SocketReverse) {
         // Without room the process sees the container's address, and works nevertheless.
         let _ = SOCKET_REVERSE.insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn socket_backend(&self, key: &SocketKey) -> Option<SocketBackend> {
+        // SAFETY: copied at once.
+        unsafe { SOCKET_BACKENDS.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn set_socket_backend(&self, key: &SocketKey, value: &SocketBackend) {
+        // Without an entry the next datagram may go elsewhere.
+        let _ = SOCKET_BACKENDS.insert(key, value, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

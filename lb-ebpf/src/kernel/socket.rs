@@ -326,4 +326,10 @@ impl<F: Family> Caller for Process<'_, F> {
     fn bound(&self) -> Addr {
         self.0.bound()
     }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
 }

@@ -11,7 +11,7 @@ use super::http::{self, Broken};
 use super::{
     Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsLog,
     DnsLogRequest, DnsNamesRequest, DnsRequest, DnsRow, EndpointRow, ExplainRequest, Explanation,
-    FrontendRow, GroupRow, NameRow, NetworkRow, Problem, Status,
+    FrontendRow, GroupRow, NameRow, NetworkRow, Problem, RuleRow, Status,
 };
 
 /// Asks the daemon that listens on one socket. Each question is a connection of its own.
@@ -93,6 +93,10 @@ impl Api for Client {
 
     async fn groups(&self) -> Result<Vec<GroupRow>, ApiError> {
         self.get("/groups").await
+    }
+
+    async fn firewall(&self) -> Result<Vec<RuleRow>, ApiError> {
+        self.get("/firewall").await
     }
 
     async fn frontends(&self) -> Result<Vec<FrontendRow>, ApiError> {

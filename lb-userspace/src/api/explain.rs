@@ -8,9 +8,11 @@ use super::ConnectionRow;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
-    /// Name, short id or address of a container.
+    /// Name, short id or address of a container; `host` or an address of the host's own for a process of
+    /// the host; any other address for somebody outside.
     pub client: String,
-    /// An alias or an address, with a port if `:port` follows (IPv6: `[address]:port`).
+    /// An alias or an address, with a port if `:port` follows (IPv6: `[address]:port`). Aliases are for
+    /// containers.
     pub frontend: String,
     /// `tcp` (default), `udp` or `icmp`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +49,9 @@ pub enum Outcome {
         /// Whether the next one may get another Backend by chance (random, least connections).
         by_chance: bool,
     },
-    /// It is not for veer: the bridge delivers it.
+    /// It leaves the host, under this address.
+    Leaves { source: String },
+    /// It is not for veer: the bridge delivers it, or the host's stack.
     Passed { reason: String, meaning: String },
     /// It is dropped or refused.
     Dropped { reason: String, meaning: String },

@@ -168,6 +168,32 @@ impl Api for Host {
         Ok(vec![peers, group])
     }
 
+    async fn firewall(&self) -> Result<Vec<RuleRow>, ApiError> {
+        let rule = |rule, action: &str, source: Option<&str>| RuleRow {
+            rule,
+            action: Some(action.into()),
+            source: source.map(Into::into),
+            address: None,
+            ports: Some("5432".into()),
+            protocol: Some("tcp".into()),
+            connections: 7,
+            idle_seconds: Some(75),
+        };
+        Ok(vec![
+            rule(1, "allow", Some("192.0.2.0/24")),
+            rule(2, "deny", None),
+            RuleRow {
+                rule: 0,
+                action: None,
+                ports: None,
+                protocol: None,
+                connections: 0,
+                idle_seconds: None,
+                ..rule(0, "", None)
+            },
+        ])
+    }
+
     async fn frontends(&self) -> Result<Vec<FrontendRow>, ApiError> {
         Ok(vec![FrontendRow {
             id: 1,

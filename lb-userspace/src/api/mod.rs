@@ -7,6 +7,7 @@
 //! | `GET /endpoints` | list of [`EndpointRow`] |
 //! | `GET /groups` | list of [`GroupRow`] |
 //! | `GET /frontends` | list of [`FrontendRow`] |
+//! | `GET /firewall` | list of [`RuleRow`] |
 //! | `GET /names` | list of [`NameRow`] |
 //! | `GET /connections?group=&client=&backend=&limit=` | [`ConnectionList`] |
 //! | `GET /explain?client=&frontend=&protocol=` | [`Explanation`] |
@@ -43,7 +44,7 @@ pub use explain::{ExplainRequest, Explanation, Finding, Outcome};
 pub use problem::{ApiError, Problem, ProblemKind};
 pub use rows::{
     ConfigReport, ConnectionFilter, ConnectionList, ConnectionPhase, ConnectionRow, EndpointRow,
-    FrontendRow, GroupRow, MemberRow, NameRow, NetworkRow, Side,
+    FrontendRow, GroupRow, MemberRow, NameRow, NetworkRow, RuleRow, Side,
 };
 pub use server::{ServeError, Server};
 pub use status::{
@@ -62,6 +63,7 @@ pub trait Api: Send + Sync + 'static {
     /// The Groups, each with its Members.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupRow>, ApiError>> + Send;
     /// The Frontends.
+    fn firewall(&self) -> impl Future<Output = Result<Vec<RuleRow>, ApiError>> + Send;
     fn frontends(&self) -> impl Future<Output = Result<Vec<FrontendRow>, ApiError>> + Send;
     /// The names that DNS answers.
     fn names(&self) -> impl Future<Output = Result<Vec<NameRow>, ApiError>> + Send;

@@ -149,6 +149,27 @@ pub struct ConnectionList {
     pub more: bool,
 }
 
+/// One rule of `[[firewall]]` and what it has judged, in the order in which rules are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRow {
+    /// Its place in the configuration; 0: the lists `allow` and `deny` of those who publish.
+    pub rule: u16,
+    /// `allow` or `deny`; 0's own lists say which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Addresses of clients, `None`: every one.
+    pub source: Option<String>,
+    /// The host's address, `None`: every one.
+    pub address: Option<IpAddr>,
+    /// Of the host, `None`: every one.
+    pub ports: Option<String>,
+    pub protocol: Option<String>,
+    /// Connections that it has judged, since its place in the configuration was first taken.
+    pub connections: u64,
+    /// Since it judged the last one; `None`: none yet.
+    pub idle_seconds: Option<u64>,
+}
+
 /// One Connection, from its client's side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionRow {

@@ -113,6 +113,10 @@ fn router<A: Api>(api: Arc<A>) -> Router {
             get(answer(|api: Arc<A>| async move { api.groups().await })),
         )
         .route(
+            "/firewall",
+            get(answer(|api: Arc<A>| async move { api.firewall().await })),
+        )
+        .route(
             "/frontends",
             get(answer(|api: Arc<A>| async move { api.frontends().await })),
         )
@@ -204,7 +208,7 @@ async fn dns_query<A: Api>(
 }
 
 async fn unknown() -> Answer {
-    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /frontends, /names, /connections, /explain, /dns, /dns/log, /dns/names, /dns/query and /config").into()
+    Problem::not_found("no such request; the API's are /status, /networks, /endpoints, /groups, /firewall, /frontends, /names, /connections, /explain, /dns, /dns/log, /dns/names, /dns/query and /config").into()
 }
 
 /// What goes back: JSON either way.

@@ -41,6 +41,10 @@ async fn every_answer_arrives_as_it_was_given() {
         client.frontends().await.unwrap(),
         Host.frontends().await.unwrap()
     );
+    assert_eq!(
+        client.firewall().await.unwrap(),
+        Host.firewall().await.unwrap()
+    );
     assert_eq!(client.names().await.unwrap(), Host.names().await.unwrap());
     assert_eq!(client.config().await.unwrap(), Host.config().await.unwrap());
     assert_eq!(client.dns().await.unwrap(), Host.dns().await.unwrap());

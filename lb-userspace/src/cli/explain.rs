@@ -13,13 +13,15 @@ use crate::api::{Api, ExplainRequest, Explanation, Outcome};
 /// Runs the datapath's own decision over the live maps and changes nothing.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  veer explain web tg-net\n  veer explain 10.0.0.5 198.18.0.1:80"
+    after_help = "Examples:\n  veer explain web tg-net\n  veer explain 10.0.0.5 198.18.0.1:80\n  \
+                  veer explain 203.0.113.9 192.0.2.1:8080\n  veer explain host localhost:8080"
 )]
 pub(super) struct Explain {
-    /// Who asks: a container's name, short id or address
+    /// Who asks: a container's name, short id or address; `host` for a process of the host, or an address
+    /// of the host's that it is bound to; any other address for somebody outside
     #[arg(value_name = "CLIENT")]
     client: String,
-    /// What it wants to reach: an alias or an address, with `:port` if it matters
+    /// What it wants to reach: an alias (containers only) or an address, with `:port` if it matters
     #[arg(value_name = "FRONTEND")]
     frontend: String,
     /// What it sends
@@ -96,6 +98,7 @@ fn outcome(outcome: &Outcome) -> String {
             };
             format!("the next Connection goes to {backend} at {address}{odds}")
         }
+        Outcome::Leaves { source } => format!("leaves the host as {source}"),
         Outcome::Passed { reason, meaning } => format!("not balanced ({reason}): {meaning}"),
         Outcome::Dropped { reason, meaning } => format!("dropped ({reason}): {meaning}"),
     }

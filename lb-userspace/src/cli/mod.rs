@@ -7,6 +7,7 @@ mod dns;
 mod endpoints;
 mod exit;
 mod explain;
+mod firewall;
 mod frontends;
 mod groups;
 mod lab;
@@ -58,6 +59,7 @@ enum Verb {
     Dns(dns::Dns),
     Endpoints(endpoints::Endpoints),
     Explain(explain::Explain),
+    Firewall(firewall::Firewall),
     Frontends(frontends::Frontends),
     Groups(groups::Groups),
     Lab(lab::Lab),
@@ -85,6 +87,7 @@ impl Cli {
             Verb::Dns(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Endpoints(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Explain(verb) => verb.run(&client(socket)?, out).await?,
+            Verb::Firewall(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Frontends(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Groups(verb) => verb.run(&client(socket)?, out).await?,
             Verb::Names(verb) => verb.run(&client(socket)?, out).await?,

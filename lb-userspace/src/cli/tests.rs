@@ -15,6 +15,7 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
         Verb::Dns(verb) => verb.run(api, &mut out).await?,
         Verb::Endpoints(verb) => verb.run(api, &mut out).await?,
         Verb::Explain(verb) => verb.run(api, &mut out).await?,
+        Verb::Firewall(verb) => verb.run(api, &mut out).await?,
         Verb::Frontends(verb) => verb.run(api, &mut out).await?,
         Verb::Groups(verb) => verb.run(api, &mut out).await?,
         Verb::Names(verb) => verb.run(api, &mut out).await?,
@@ -25,7 +26,7 @@ async fn output(arguments: &str, api: &impl Api) -> anyhow::Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-const ASKING: [&str; 12] = [
+const ASKING: [&str; 13] = [
     "connections",
     "dns",
     "dns log",
@@ -33,6 +34,7 @@ const ASKING: [&str; 12] = [
     "dns query web db",
     "endpoints",
     "explain web tg-net",
+    "firewall",
     "frontends",
     "groups",
     "names",
@@ -69,6 +71,7 @@ fn the_help_lists_every_verb() {
         "networks",
         "endpoints",
         "groups",
+        "firewall",
         "frontends",
         "connections",
         "explain",

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use lb_common::RuleCounters;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -15,8 +17,10 @@ use super::shared::Shared;
 use crate::api::{
     Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsLog,
     DnsLogRequest, DnsLogRow, DnsNamesRequest, DnsRequest, DnsRow, EndpointRow, ExplainRequest,
-    Explanation, FrontendRow, GroupRow, MapFill, NameRow, NetworkRow, Problem, ReasonCount, Status,
+    Explanation, FrontendRow, GroupRow, MapFill, NameRow, NetworkRow, Problem, ReasonCount,
+    RuleRow, Status,
 };
+use crate::config::FirewallRule;
 use crate::datapath::{self, DatapathError, Filter};
 use crate::dns::{self, Known, Sample};
 use crate::model::{Container, Netns};
@@ -85,6 +89,23 @@ impl Api for Answers {
         let rows = |shared: &Shared| {
             let view = shared.view();
             Ok(view.groups(&shared.counted(&view)?))
+        };
+        self.ask(rows).await
+    }
+
+    async fn firewall(&self) -> Result<Vec<RuleRow>, ApiError> {
+        let rows = |shared: &Shared| {
+            let (datapath, now) = (shared.datapath(), datapath::now().unwrap_or_default());
+            let rules = &shared.config.load().firewall;
+            let numbered = rules
+                .iter()
+                .zip(1..)
+                .map(|(rule, number)| (number, Some(rule)));
+            let row = |(number, rule): (u16, Option<&FirewallRule>)| {
+                let counters = datapath.rule_counters(u32::from(number))?;
+                Ok(rule_row(number, rule, counters, now))
+            };
+            numbered.chain([(0, None)]).map(row).collect()
         };
         self.ask(rows).await
     }
@@ -180,6 +201,27 @@ fn log_row(sample: Sample, names: &BTreeMap<u64, String>) -> DnsLogRow {
         kind: sample.kind,
         path: sample.path.name().to_owned(),
         outcome: sample.outcome.name().to_owned(),
+    }
+}
+
+/// A rule by its place, or what stands for Frontends' own lists.
+fn rule_row(number: u16, rule: Option<&FirewallRule>, counters: RuleCounters, now: u64) -> RuleRow {
+    let action = |rule: &FirewallRule| if rule.allows { "allow" } else { "deny" };
+    let ports = |ports: &RangeInclusive<u16>| match ports.start() == ports.end() {
+        true => ports.start().to_string(),
+        false => format!("{}-{}", ports.start(), ports.end()),
+    };
+    let has_judged = counters.last != 0;
+    let idle = now.saturating_sub(counters.last) / 1_000_000_000;
+    RuleRow {
+        rule: number,
+        action: rule.map(|rule| action(rule).to_owned()),
+        source: rule.and_then(|rule| Some(rule.source?.to_string())),
+        address: rule.and_then(|rule| rule.address),
+        ports: rule.and_then(|rule| rule.ports.as_ref().map(ports)),
+        protocol: rule.and_then(|rule| Some(rule.protocol?.name().to_owned())),
+        connections: counters.connections,
+        idle_seconds: has_judged.then_some(idle),
     }
 }
 

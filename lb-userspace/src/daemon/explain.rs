@@ -2,26 +2,28 @@
 //!
 //! # Why
 //! The decision opens a Connection, so it cannot run on the maps themselves. What it may read is
-//! copied: the client's veth, the Frontend with its table and turn, and the Endpoints. The rest of
-//! the datapath cannot matter to it.
+//! copied: the client's veth, the Frontend with its table and turn, the Endpoints, and the host's
+//! surroundings. The rest of the datapath cannot matter to it.
 
+mod copy;
+mod guest;
 mod packet;
 mod target;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{Addr, Algorithm, EndpointId, Frontend, FrontendKey, Reason, VethFlags};
-use lb_ebpf::native::{Buffer, Memory};
-use lb_ebpf::{Verdict, Work, endpoint_in};
+use lb_common::{Addr, Reason};
+use lb_ebpf::native::{Buffer, Exit};
+use lb_ebpf::{Outcome as Done, Verdict, Work, endpoint_in};
 
 use super::answers::Unanswered;
 use super::report::View;
-use crate::api::{ConnectionRow, ExplainRequest, Explanation, Finding, Outcome, Problem};
-use crate::datapath::{self, Datapath, Filter, Maps};
+use crate::api::{ConnectionRow, ExplainRequest, Explanation, Finding, Outcome};
+use crate::datapath::{self, Datapath, Filter};
 use crate::model::{EndpointMode, Group};
 use crate::reconcile::{Role, ServedEndpoint, ServedInterface};
 
+use copy::Copy;
 use packet::{Protocol, opening};
 use target::Target;
 
@@ -37,11 +39,7 @@ pub(super) fn explain(
     let protocol = Protocol::named(request.protocol.as_deref().unwrap_or("tcp"))?;
     let clients = view.endpoints_of(&request.client);
     if clients.is_empty() {
-        return Err(Problem::not_found(format!(
-            "no container {} is served here: `veer endpoints` lists those that are",
-            request.client
-        ))
-        .into());
+        return guest::explain(view, datapath, request, protocol);
     }
     let target = Target::find(view, &clients, &request.frontend)?;
     let mut findings = vec![client(target.client), alias(&target)];
@@ -61,10 +59,17 @@ pub(super) fn explain(
         ));
     };
     let mut copy = Copy::new(datapath.maps());
-    copy.take_settings()?;
+    copy.take_surroundings(view)?;
     findings.extend(copy.veth(view, target.client, interface, address)?);
-    findings.extend(copy.frontend(view, target.client.zone, address)?);
-    let outcome = copy.decide(view, &target, interface, address, protocol);
+    let port = target.port.unwrap_or(protocol.usual_port());
+    findings.extend(if copy.memory.settings.is_vip(&Addr::from(address)) {
+        copy.frontend(view, target.client.zone, address)?
+    } else {
+        let source = target.source(address).map_or(Addr::NONE, Addr::from);
+        let asked = SocketAddr::new(address, port);
+        copy.published(view, source, asked, protocol)?
+    });
+    let outcome = decide(&copy, view, &target, interface, (address, port), protocol);
     let connections = connections(view, datapath, &target, address)?;
     Ok(explanation(findings, outcome, connections))
 }
@@ -159,179 +164,76 @@ fn vip(group: &Group, address: IpAddr) -> String {
     text
 }
 
-/// What the decision reads, taken from the maps.
-struct Copy<'a> {
-    maps: &'a Maps,
-    memory: Memory,
+/// Runs the first packet of a Connection through the datapath.
+fn decide(
+    copy: &Copy<'_>,
+    view: &View,
+    target: &Target<'_>,
+    interface: &ServedInterface,
+    (address, port): (IpAddr, u16),
+    protocol: Protocol,
+) -> Outcome {
+    let bytes = opening(
+        protocol,
+        interface.mac,
+        target.source(address),
+        address,
+        port,
+    );
+    let mut frame = Buffer {
+        bytes,
+        ifindex: interface.ifindex,
+        now: datapath::now().unwrap_or_default(),
+        exits: exits(view),
+        ..Buffer::default()
+    };
+    let mut work = Work::default();
+    let done = endpoint_in(&mut frame, &copy.memory, &mut work);
+    outcome(copy, view, done, &work, protocol)
 }
 
-impl<'a> Copy<'a> {
-    fn new(maps: &'a Maps) -> Self {
-        let memory = Memory::default();
-        memory.seed.set(datapath::now().unwrap_or_default() as u32);
-        Self { maps, memory }
-    }
+/// The first uplink, as the way to everywhere: which one it will be only the kernel's routes know.
+fn exits(view: &View) -> Vec<Exit> {
+    let uplink = uplinks(view).next().map(|ifindex| Exit {
+        network: Addr::NONE,
+        mask: Addr::NONE,
+        ifindex,
+        mtu: u16::MAX,
+        macs: None,
+    });
+    uplink.into_iter().collect()
+}
 
-    fn take_settings(&mut self) -> Result<(), Unanswered> {
-        self.memory.settings = self.maps.settings.get(0)?;
-        Ok(())
-    }
+/// Indexes of the interfaces that lead outside.
+fn uplinks(view: &View) -> impl Iterator<Item = u32> {
+    let attached = view.desired.state.attached.iter();
+    attached.filter_map(|(role, ifindex)| match role {
+        Role::Uplink | Role::BareUplink => Some(*ifindex),
+        Role::Bridge | Role::Endpoint | Role::Loopback => None,
+    })
+}
 
-    fn take_endpoint(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.maps.endpoints.get(id) {
-            self.memory.endpoints.insert(id, endpoint);
-            let load = self.maps.loads.get(id).unwrap_or_default();
-            self.memory.loads.borrow_mut().insert(id, load);
-        }
+/// What came of a packet, in words.
+fn outcome(copy: &Copy<'_>, view: &View, done: Done, work: &Work, protocol: Protocol) -> Outcome {
+    let reason = done.reason();
+    match done.verdict() {
+        Verdict::Deliver { .. } if reason == Reason::Forwarded => Outcome::Forwarded {
+            backend: view.container_of(work.this.backend),
+            address: backend_address(work, protocol),
+            by_chance: copy.is_by_chance(),
+        },
+        Verdict::Leave { .. } if reason == Reason::Outbound => Outcome::Leaves {
+            source: work.this.source.to_string(),
+        },
+        Verdict::Pass => passed(reason),
+        Verdict::Deliver { .. } | Verdict::Leave { .. } | Verdict::Drop => dropped(reason),
     }
+}
 
-    /// The way out of the container.
-    fn veth(
-        &mut self,
-        view: &View,
-        client: &ServedEndpoint,
-        interface: &ServedInterface,
-        address: IpAddr,
-    ) -> Result<Vec<Finding>, Unanswered> {
-        let mut findings: Vec<_> = route(view, client, address).into_iter().collect();
-        let ifindex = interface.ifindex;
-        let Some(veth) = self.maps.veths.get(&ifindex)? else {
-            let text = format!(
-                "{} ({ifindex}) is not programmed: its packets take the bridge",
-                interface.name
-            );
-            findings.push(stops("veth", text));
-            return Ok(findings);
-        };
-        self.memory.veths.insert(ifindex, veth);
-        self.take_endpoint(veth.endpoint);
-        if view
-            .desired
-            .state
-            .attached
-            .contains(&(Role::Endpoint, ifindex))
-        {
-            let text = format!(
-                "{} ({ifindex}) runs endpoint_in on what it sends",
-                interface.name
-            );
-            findings.push(passes("veth", text));
-        } else {
-            let text = format!("nothing is attached to {} ({ifindex})", interface.name);
-            findings.push(stops("veth", text));
-        }
-        findings.push(spoofing(&veth, address));
-        Ok(findings)
-    }
-
-    /// The Frontend with this address, and everything that it points at.
-    fn frontend(
-        &mut self,
-        view: &View,
-        zone: u16,
-        address: IpAddr,
-    ) -> Result<Vec<Finding>, Unanswered> {
-        let key = FrontendKey::vip(address.into(), zone);
-        let Some(frontend) = self.maps.frontends.get(&key)? else {
-            let is_vip = self.memory.settings.is_vip(&Addr::from(address));
-            let text = if is_vip {
-                format!("no Frontend {address} in zone {zone}, though it is in the VIP range")
-            } else {
-                format!("{address} is outside the VIP ranges: veer does not balance it")
-            };
-            return Ok(vec![stops("frontend", text)]);
-        };
-        self.memory.frontends.insert(key, frontend);
-        let turn = self.maps.turns.get(frontend.id).unwrap_or_default();
-        self.memory.turns.borrow_mut().insert(frontend.id, turn);
-        for index in frontend.first_slot..frontend.first_slot + frontend.slot_count {
-            if let Some(slot) = self.maps.slots.get(index) {
-                self.memory.slots.insert(index, slot);
-                self.take_endpoint(slot.endpoint);
-            }
-        }
-        Ok(vec![
-            table(&frontend),
-            self.backends(view, &frontend),
-            algorithm(&frontend, turn),
-        ])
-    }
-
-    fn backends(&self, view: &View, frontend: &Frontend) -> Finding {
-        let end = frontend.first_slot + frontend.slot_count;
-        let slots = (frontend.first_slot..end).filter_map(|index| self.memory.slots.get(&index));
-        let ids: BTreeSet<_> = slots.map(|slot| slot.endpoint).collect();
-        if ids.is_empty() {
-            return stops("backends", "none: no Member takes new Connections");
-        }
-        let describe = |id: &EndpointId| {
-            let endpoint = self.memory.endpoints.get(id);
-            let state = match endpoint {
-                Some(endpoint) if endpoint.is_active() => "active",
-                Some(endpoint) if endpoint.is_up() => "draining",
-                Some(_) | None => "down",
-            };
-            format!("{} {state}", view.container_of(*id))
-        };
-        let any = ids.iter().any(|id| {
-            self.memory
-                .endpoints
-                .get(id)
-                .is_some_and(lb_common::Endpoint::is_active)
-        });
-        let list = ids.iter().map(describe).collect::<Vec<_>>().join(", ");
-        if any {
-            passes("backends", list)
-        } else {
-            stops("backends", list)
-        }
-    }
-
-    /// Runs the first packet of a Connection through the datapath.
-    fn decide(
-        &self,
-        view: &View,
-        target: &Target<'_>,
-        interface: &ServedInterface,
-        address: IpAddr,
-        protocol: Protocol,
-    ) -> Outcome {
-        let port = target.port.unwrap_or(protocol.usual_port());
-        let source = match address {
-            IpAddr::V4(_) => target.client.v4.map(IpAddr::V4),
-            IpAddr::V6(_) => target.client.v6.map(IpAddr::V6),
-        };
-        let bytes = opening(protocol, interface.mac, source, address, port);
-        let mut frame = Buffer {
-            bytes,
-            ifindex: interface.ifindex,
-            now: datapath::now().unwrap_or_default(),
-            ..Buffer::default()
-        };
-        let mut work = Work::default();
-        let outcome = endpoint_in(&mut frame, &self.memory, &mut work);
-        let reason = outcome.reason();
-        match outcome.verdict() {
-            Verdict::Deliver { .. } if reason == Reason::Forwarded => Outcome::Forwarded {
-                backend: view.container_of(work.this.backend),
-                address: backend_address(&work, protocol),
-                by_chance: self.is_by_chance(),
-            },
-            Verdict::Pass => passed(reason),
-            Verdict::Deliver { .. } | Verdict::Leave { .. } | Verdict::Drop => Outcome::Dropped {
-                reason: reason.name().to_owned(),
-                meaning: reason.meaning().to_owned(),
-            },
-        }
-    }
-
-    fn is_by_chance(&self) -> bool {
-        self.memory.frontends.values().any(|frontend| {
-            match Algorithm::from_u8(frontend.algorithm) {
-                Algorithm::RoundRobin | Algorithm::WeightedRoundRobin => frontend.affinity > 0,
-                Algorithm::Random | Algorithm::LeastConnections | Algorithm::Maglev => true,
-            }
-        })
+fn dropped(reason: Reason) -> Outcome {
+    Outcome::Dropped {
+        reason: reason.name().to_owned(),
+        meaning: reason.meaning().to_owned(),
     }
 }
 
@@ -340,72 +242,9 @@ fn backend_address(work: &Work, protocol: Protocol) -> String {
     match protocol {
         Protocol::Icmp => address.to_string(),
         Protocol::Tcp | Protocol::Udp => {
-            std::net::SocketAddr::new(address, work.this.destination_port.get()).to_string()
+            SocketAddr::new(address, work.this.destination_port.get()).to_string()
         }
     }
-}
-
-/// The route inside the container, if the address needs one.
-fn route(view: &View, client: &ServedEndpoint, address: IpAddr) -> Option<Finding> {
-    let spaces = view.desired.resolvers.iter();
-    let mine = spaces.filter(|space| space.container == client.container);
-    let mut routes = mine.flat_map(|space| &space.routes);
-    let route = routes.find(|route| route.to.contains(&address))?;
-    let text = format!(
-        "{} is on its interface {}",
-        route.to, route.container_ifindex
-    );
-    Some(passes("route", text))
-}
-
-fn spoofing(veth: &lb_common::Veth, address: IpAddr) -> Finding {
-    if !veth.has(VethFlags::ANTI_SPOOFING) {
-        return passes(
-            "source",
-            "anti-spoofing is off: any source address is accepted",
-        );
-    }
-    let own = if address.is_ipv4() { veth.v4 } else { veth.v6 };
-    if own.is_none() {
-        return stops("source", "the client has no address of this family");
-    }
-    passes(
-        "source",
-        format!("anti-spoofing accepts {own} from MAC {} only", veth.mac),
-    )
-}
-
-fn table(frontend: &Frontend) -> Finding {
-    let algorithm = Algorithm::from_u8(frontend.algorithm);
-    let (id, count) = (frontend.id, frontend.slot_count);
-    let text = format!("Frontend {id}: {algorithm} over a table of {count} slots, all ports");
-    if count == 0 {
-        stops("frontend", text)
-    } else {
-        passes("frontend", text)
-    }
-}
-
-fn algorithm(frontend: &Frontend, turn: u64) -> Finding {
-    let mut text = match Algorithm::from_u8(frontend.algorithm) {
-        Algorithm::RoundRobin | Algorithm::WeightedRoundRobin => match frontend.slot_count {
-            0 => "no slot to choose".to_owned(),
-            count => format!(
-                "turn {turn} is slot {} of {count}",
-                turn % u64::from(count) + 1
-            ),
-        },
-        Algorithm::Random => "any slot".to_owned(),
-        Algorithm::LeastConnections => "the less loaded of two slots at random".to_owned(),
-        Algorithm::Maglev => "by the client's address and port".to_owned(),
-    };
-    if frontend.affinity > 0 {
-        let kept = frontend.affinity;
-        text.push_str(&format!(
-            "; a client that came back within {kept} s keeps its last Backend"
-        ));
-    }
-    passes("choice", text)
 }
 
 fn connections(
@@ -414,12 +253,8 @@ fn connections(
     target: &Target<'_>,
     address: IpAddr,
 ) -> Result<Vec<ConnectionRow>, Unanswered> {
-    let source = match address {
-        IpAddr::V4(_) => target.client.v4.map(Addr::from),
-        IpAddr::V6(_) => target.client.v6.map(Addr::from),
-    };
     let filter = Filter {
-        client: source,
+        client: target.source(address).map(Addr::from),
         zone: Some(target.client.zone),
         frontend: target.frontend_id(address),
         ..Filter::default()

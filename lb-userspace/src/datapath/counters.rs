@@ -1,6 +1,6 @@
 //! What the programs have counted, over all CPUs.
 
-use lb_common::{BackendCounters, EndpointId, FrontendCounters, Reason};
+use lb_common::{BackendCounters, EndpointId, FrontendCounters, Reason, RuleCounters};
 
 use super::error::DatapathError;
 use super::maps::Maps;
@@ -18,6 +18,16 @@ impl Maps {
         for cpu in self.frontend_counters.get(id)? {
             sum.connections += cpu.connections;
             sum.refused += cpu.refused;
+        }
+        Ok(sum)
+    }
+
+    /// What the rule with this number has judged; 0: Frontends' own lists.
+    pub fn count_rule(&self, rule: u32) -> Result<RuleCounters, DatapathError> {
+        let mut sum = RuleCounters::default();
+        for cpu in self.rule_counters.get(rule)? {
+            sum.connections += cpu.connections;
+            sum.last = sum.last.max(cpu.last);
         }
         Ok(sum)
     }

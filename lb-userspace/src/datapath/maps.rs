@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
-    FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver, Settings,
-    Slot, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
+    FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver,
+    RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -27,7 +27,7 @@ pub struct Maps {
     pub slots: Shared<Slot>,
     pub ports: Shared<Cells>,
     pub sources: Trie<SourceKey, Source>,
-    pub rule_counters: PerCpu<u64>,
+    pub rule_counters: PerCpu<RuleCounters>,
     pub locals: Table<Addr, Local>,
     pub interfaces: Table<u32, Interface>,
     pub networks: Array<Network>,

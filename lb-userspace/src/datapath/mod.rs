@@ -40,6 +40,7 @@ use std::path::{Path, PathBuf};
 use lb_common::dns::Sample;
 use lb_common::{
     BackendCounters, Connection, EndpointId, Event, FlowKey, FrontendCounters, Reason, Resolver,
+    RuleCounters,
 };
 
 use crate::config::Maps as Sizes;
@@ -222,9 +223,9 @@ impl Datapath {
         self.maps.count_frontend(id)
     }
 
-    /// How many Connections were judged by the rule with this number; 0: by Frontends' own lists.
-    pub fn rule_count(&self, rule: u32) -> Result<u64, DatapathError> {
-        Ok(self.maps.rule_counters.get(rule)?.iter().sum())
+    /// What the rule with this number has judged; 0: Frontends' own lists.
+    pub fn rule_counters(&self, rule: u32) -> Result<RuleCounters, DatapathError> {
+        self.maps.count_rule(rule)
     }
 
     /// What the Endpoint with this id has seen as a Backend.

@@ -3,8 +3,8 @@
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, FlowKey,
     FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface, Limit, Link,
-    Local, Network, OpenPort, Reason, Resolver, Settings, Slot, SocketKey, SocketReverse, Source,
-    SourceKey, Subnet, SubnetKey, Veth, dns, maps as size,
+    Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings, Slot, SocketBackend,
+    SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, dns, maps as size,
 };
 
 use super::bpf::MapInfo;
@@ -78,13 +78,14 @@ maps! {
     FRONTENDS: Hash FrontendKey => Frontend, configured!(frontends);
     PORTS: Array u32 => Cells, Size::Fixed(size::PORTS);
     SOURCES: LongestPrefix SourceKey => Source, Size::Fixed(size::SOURCES);
-    RULE_COUNTERS: PerCpuArray u32 => u64, Size::Fixed(size::RULES);
+    RULE_COUNTERS: PerCpuArray u32 => RuleCounters, Size::Fixed(size::RULES);
     LOCALS: Hash Addr => Local, Size::Fixed(size::LOCALS);
     INTERFACES: Hash u32 => Interface, Size::Fixed(size::INTERFACES);
     NETWORKS: Array u32 => Network, Size::Fixed(size::NETWORKS);
     SUBNETS: LongestPrefix SubnetKey => Subnet, Size::Fixed(size::SUBNETS);
     OPEN_PORTS: Hash OpenPort => u32, Size::Fixed(size::OPEN_PORTS);
     LINKS: Hash Link => u32, Size::Fixed(size::LINKS);
+    SOCKET_BACKENDS: LruHash SocketKey => SocketBackend, Size::Fixed(size::SOCKET_BACKENDS);
     SOCKET_REVERSE: LruHash SocketKey => SocketReverse, Size::Fixed(size::SOCKET_REVERSE);
     SLOTS: Array u32 => Slot, configured!(slots);
     TURNS: Array u32 => u64, configured!(frontends);

@@ -15,7 +15,7 @@ use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 /// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked at.
 const TICK: Duration = Duration::from_millis(20);
 

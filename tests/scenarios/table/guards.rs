@@ -1,14 +1,14 @@
 //! The guards: what the host's stack may hand to a Network and take from it.
 
-use lb_common::{InterfaceFlags, Mode, NetworkFlags, OpenPort, Port, Reason};
+use lb_common::{Mode, NetworkFlags, OpenPort, Port, Reason};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{ACK, End, SYN, SYN_ACK, arp, echo, tcp, udp};
 
 use super::{barred, beyond, both_in, hosted, left, met};
 use crate::engine::{At, Hook, Scenario, Step};
 use crate::world::{
-    BRIDGE, BRIDGE_MAC, CLIENT, FAR, Family, ONE, OUTSIDER, ROUTER_MAC, UPLINK, UPLINK_MAC, World,
-    ZONE, gateway, host_addr, host_end,
+    BRIDGE, BRIDGE_MAC, CLIENT, FAR, Family, ONE, OTHER_BRIDGE, OUTSIDER, ROUTER_MAC, UPLINK,
+    UPLINK_MAC, World, ZONE, gateway, host_addr, host_end,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -111,7 +111,8 @@ fn into_a_network() -> Vec<Scenario> {
     )
 }
 
-fn opened(mut world: World) -> World {
+/// Port 80 of `ONE` is open to what comes from `interface`; 0: from everywhere.
+fn opened(mut world: World, interface: u32) -> World {
     for family in [Family::V4, Family::V6] {
         world.open_ports.insert(OpenPort {
             address: ONE.addr(family).into(),
@@ -119,6 +120,7 @@ fn opened(mut world: World) -> World {
             zone: ZONE,
             protocol: 6,
             _pad: [0; 3],
+            interface,
         });
     }
     world
@@ -136,7 +138,7 @@ fn into_routed_networks() -> Vec<Scenario> {
     [
         both_in(
             "a routed network is reached at its published ports, and answers as it is",
-            opened(World::hosting().flag(ZONE, routed)),
+            opened(World::hosting().flag(ZONE, routed), 0),
             move |family| {
                 let outsider = OUTSIDER.end(family, 40_000);
                 let at = into_bridge(UPLINK);
@@ -173,13 +175,9 @@ fn into_routed_networks() -> Vec<Scenario> {
 }
 
 fn from_trusted_interfaces() -> Vec<Scenario> {
-    let mut world = opened(World::hosting());
-    if let Some(interface) = world.interfaces.get_mut(&UPLINK) {
-        interface.flags |= InterfaceFlags::TRUSTED;
-    }
     both_in(
-        "a trusted interface reaches published ports alone",
-        world,
+        "an interface that a network trusts reaches published ports alone",
+        opened(World::hosting(), UPLINK),
         |family| {
             let outsider = OUTSIDER.end(family, 40_000);
             let at = into_bridge(UPLINK);
@@ -187,6 +185,11 @@ fn from_trusted_interfaces() -> Vec<Scenario> {
             vec![
                 let_through(at, tcp(outsider, to(80), SYN, b""), Reason::Routed),
                 barred(at, tcp(outsider, to(81), SYN, b""), Reason::DirectRouting),
+                barred(
+                    into_bridge(OTHER_BRIDGE),
+                    tcp(outsider.on(40_001), to(80), SYN, b""),
+                    Reason::DirectRouting,
+                ),
                 barred(
                     at,
                     echo(outsider, to(0), true, 1, b"x"),

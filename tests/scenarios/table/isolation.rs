@@ -7,10 +7,10 @@ use lb_ebpf::Verdict;
 use veer_tests::packets::{ACK, SYN, SYN_ACK, echo, tcp, udp};
 
 use super::{Talk, barred, beyond, both_in, delivered, dropped, hosted, met, passed};
-use crate::engine::{Scenario, Step};
+use crate::engine::{At, Hook, Scenario, Step};
 use crate::world::{
-    CLIENT, FAR, Family, ONE, OTHER_BRIDGE, OTHER_BRIDGE_MAC, OTHER_ZONE, OUTSIDER, PAIR, TWO,
-    World, ZONE, gateway, host_addr,
+    BRIDGE, CLIENT, FAR, Family, ONE, OTHER_BRIDGE, OTHER_BRIDGE_MAC, OTHER_ZONE, OUTSIDER, PAIR,
+    TWO, World, ZONE, gateway, host_addr,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -18,6 +18,7 @@ pub fn all() -> Vec<Scenario> {
         between_networks(),
         into_other_modes(),
         internal(),
+        isolated(),
         inside_a_network(),
         links(),
         beside(),
@@ -84,6 +85,7 @@ fn opened(mut world: World) -> World {
             zone: OTHER_ZONE,
             protocol: 6,
             _pad: [0; 3],
+            interface: 0,
         });
     }
     world
@@ -146,6 +148,32 @@ fn into_other_modes() -> Vec<Scenario> {
         ),
     ]
     .concat()
+}
+
+/// `gateway_mode=isolated`: the host is not reached, and no bridge has an address.
+fn isolated() -> Vec<Scenario> {
+    let isolated = NetworkFlags::ISOLATED_V4 | NetworkFlags::ISOLATED_V6;
+    let world = World::hosting().flag(ZONE, NetworkFlags::INTERNAL | isolated);
+    both_in(
+        "an isolated network reaches itself alone, and not the host",
+        world,
+        |family| {
+            let client = CLIENT.end(family, 40_000);
+            let syn = |to| tcp(client, to, SYN, b"");
+            let host = || syn(beyond(host_addr(family), 22));
+            let bridge = At::entering(Hook::BridgeIn, BRIDGE);
+            vec![
+                passed(CLIENT, syn(ONE.end(family, 80)), Reason::Direct),
+                dropped(CLIENT, host(), Reason::InternalNetwork),
+                dropped(
+                    CLIENT,
+                    syn(beyond(gateway(OTHER_ZONE, family), 22)),
+                    Reason::InternalNetwork,
+                ),
+                barred(bridge, host(), Reason::NotProgrammed),
+            ]
+        },
+    )
 }
 
 fn internal() -> Vec<Scenario> {

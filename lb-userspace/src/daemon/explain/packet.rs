@@ -39,7 +39,7 @@ impl Protocol {
         }
     }
 
-    const fn number(self, is_v4: bool) -> u8 {
+    pub(super) const fn number(self, is_v4: bool) -> u8 {
         match (self, is_v4) {
             (Self::Tcp, _) => 6,
             (Self::Udp, _) => 17,

@@ -88,6 +88,14 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// The client's own address of the family of `address`.
+    pub(super) fn source(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.client.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.client.v6.map(IpAddr::V6),
+        }
+    }
+
     /// Id of the Frontend with this address.
     pub(super) fn frontend_id(&self, address: IpAddr) -> Option<u32> {
         let group = self.group?;
@@ -105,7 +113,7 @@ pub(super) fn vips(group: &Group) -> impl Iterator<Item = IpAddr> {
 }
 
 /// A name or address, and the port behind it.
-fn split(text: &str) -> Result<(&str, Option<u16>), Problem> {
+pub(super) fn split(text: &str) -> Result<(&str, Option<u16>), Problem> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok((text, None));
     }

@@ -132,7 +132,6 @@ impl Surroundings<'_> {
     fn flags(&self, network: &Network) -> u32 {
         let policy = &network.policy;
         let modes = (policy.mode_v4, policy.mode_v6);
-        let has = |mode| modes.0 == mode || modes.1 == mode;
         let masquerades = |mode| {
             let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
             nat && policy.masquerade && self.config.ports.masquerade != Masquerade::Off
@@ -155,7 +154,8 @@ impl Surroundings<'_> {
                 modes.1 == GatewayMode::NatUnprotected,
                 NetworkFlags::UNPROTECTED_V6,
             ),
-            (has(GatewayMode::Isolated), NetworkFlags::ISOLATED),
+            (modes.0 == GatewayMode::Isolated, NetworkFlags::ISOLATED_V4),
+            (modes.1 == GatewayMode::Isolated, NetworkFlags::ISOLATED_V6),
             (by_kernel, NetworkFlags::KERNEL_MASQUERADE),
         ];
         let set = flags.into_iter().filter(|(is_set, _)| *is_set);
@@ -186,7 +186,6 @@ impl Surroundings<'_> {
         let uplink = uplink.flatten();
         let flags = [
             (uplink.is_some(), InterfaceFlags::UPLINK),
-            (self.is_trusted(&one.name), InterfaceFlags::TRUSTED),
             (
                 one.kind == HostInterfaceKind::Bare,
                 InterfaceFlags::NO_ETHERNET,
@@ -245,41 +244,28 @@ impl Surroundings<'_> {
         is_of_docker(bridge) && !self.left.contains(bridge.name.as_str())
     }
 
-    fn is_trusted(&self, name: &str) -> bool {
-        let mut networks = self.networks.values();
-        networks.any(|network| {
-            network
-                .policy
-                .trusted_interfaces
-                .iter()
-                .any(|own| own == name)
-        })
+    /// Indexes of the interfaces that the Network trusts.
+    fn trusted(&self, network: &Network) -> impl Iterator<Item = u32> {
+        let names = &network.policy.trusted_interfaces;
+        let interfaces = self.host.interfaces.iter();
+        let trusted = interfaces.filter(|one| names.contains(&one.name));
+        trusted.map(|one| one.ifindex)
     }
 
     /// Only where somebody may reach containers at their own addresses.
     fn put_open_ports(&self, placed: &Placed<'_>, state: &mut State) {
-        let policy = &placed.served.network.policy;
-        let is_open = |mode| mode == GatewayMode::Routed || !policy.trusted_interfaces.is_empty();
+        let network = placed.served.network;
         let attachment = placed.served.attachment;
         let families = [
-            (attachment.v4.map(IpAddr::V4), is_open(policy.mode_v4)),
-            (attachment.v6.map(IpAddr::V6), is_open(policy.mode_v6)),
+            (attachment.v4.map(IpAddr::V4), network.policy.mode_v4),
+            (attachment.v6.map(IpAddr::V6), network.policy.mode_v6),
         ];
-        for ports in &placed.served.container.publishing.ports {
-            let open = families
-                .iter()
-                .filter_map(|(own, open)| own.filter(|_| *open));
-            let asked = |own: &IpAddr| ports.host.is_none_or(|h| h.is_ipv4() == own.is_ipv4());
-            for own in open.filter(asked) {
-                for n in 0..ports.count {
-                    let port = OpenPort {
-                        address: own.into(),
-                        port: Port::new(ports.port.wrapping_add(n)),
-                        zone: placed.zone,
-                        protocol: ports.protocol.number(),
-                        _pad: [0; 3],
-                    };
-                    put(state, Fact::OpenPort(port));
+        for (own, mode) in families {
+            let everywhere = (mode == GatewayMode::Routed).then_some(0);
+            let from = everywhere.into_iter().chain(self.trusted(network));
+            for interface in from {
+                for port in own.into_iter().flat_map(|own| published(placed, own)) {
+                    put(state, Fact::OpenPort(OpenPort { interface, ..port }));
                 }
             }
         }
@@ -319,6 +305,23 @@ impl Surroundings<'_> {
             }
         }
     }
+}
+
+/// The published ports of a container at its own address, from everywhere.
+fn published(placed: &Placed<'_>, own: IpAddr) -> impl Iterator<Item = OpenPort> {
+    let ports = placed.served.container.publishing.ports.iter();
+    let asked = ports.filter(move |ports| ports.host.is_none_or(|h| h.is_ipv4() == own.is_ipv4()));
+    let zone = placed.zone;
+    asked.flat_map(move |ports| {
+        (0..ports.count).map(move |n| OpenPort {
+            address: own.into(),
+            port: Port::new(ports.port.wrapping_add(n)),
+            zone,
+            protocol: ports.protocol.number(),
+            _pad: [0; 3],
+            interface: 0,
+        })
+    })
 }
 
 /// What programs do on an uplink of this kind, if there are such.

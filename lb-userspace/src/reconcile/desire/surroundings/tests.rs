@@ -1,5 +1,5 @@
-use super::super::super::samples::{container, observed};
-use super::super::super::{Identities, dangling, plan};
+use super::super::super::samples::{container, network, observed};
+use super::super::super::{Identities, Place, dangling, plan};
 use super::super::desire;
 use super::*;
 use crate::model::Observed;
@@ -79,6 +79,43 @@ fn an_uplink_has_the_programs_for_what_its_packets_begin_with() {
 }
 
 #[test]
+fn an_interface_is_trusted_by_the_network_that_names_it_alone() {
+    use crate::model::{Protocol, PublishedPorts};
+    let published = |name: &str, network: &str, number| {
+        let mut container = container(name).attached(network, number, &[]);
+        container.publishing.ports = vec![PublishedPorts {
+            protocol: Protocol::Tcp,
+            host: None,
+            host_port: Some(8_000 + number),
+            port: 80,
+            count: 1,
+        }];
+        container
+    };
+    let mut scene = observed([published("web", "net", 1), published("db", "other", 2)]);
+    scene.networks.push(network("other", 2));
+    scene.networks[0].policy.trusted_interfaces = vec!["eth0".to_string(), "eth9".to_string()];
+
+    let (config, mut identities) = (Config::default(), Identities::default());
+    let state = desire(&scene, &host(), &config, &mut identities).state;
+
+    let open = state.facts.keys().filter_map(|place| match place {
+        Place::OpenPort(port) => Some((port.address.to_string(), port.interface)),
+        _ => None,
+    });
+    let open: Vec<_> = open.collect();
+    assert_eq!(open.len(), 2, "one for each family: {open:?}");
+    assert!(
+        open.iter().all(|(_, interface)| *interface == 2),
+        "{open:?}"
+    );
+    assert!(
+        open.iter().any(|(address, _)| address == "10.1.0.1"),
+        "{open:?}"
+    );
+}
+
+#[test]
 fn before_the_first_observation_guards_come_and_nothing_goes() {
     let config = Config::default();
     let mut identities = Identities::default();
@@ -99,7 +136,6 @@ fn before_the_first_observation_guards_come_and_nothing_goes() {
 fn the_gateway_is_the_bridges_own_address() {
     use lb_common::NetworkFlags;
 
-    use crate::reconcile::{Fact, Place};
     let desired = desire(
         &observed([]),
         &host(),
