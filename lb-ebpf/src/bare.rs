@@ -67,10 +67,6 @@ impl<F: Frame> Frame for Bare<'_, F> {
         Err(Reason::RewriteFailed)
     }
 
-    fn patch_l3(&mut self, _: u32, _: u32) -> Result<(), Reason> {
-        Err(Reason::RewriteFailed)
-    }
-
     fn patch_l4(&mut self, _: u32, _: u32, _: Checksum, _: bool) -> Result<(), Reason> {
         Err(Reason::RewriteFailed)
     }

@@ -73,7 +73,9 @@ impl Delta {
     }
 }
 
-/// The sum of the IPv6 or IPv4 pseudo header (RFC 8200 §8.1, RFC 9293 §3.1). `length` in bytes.
+/// The sum of the IPv6 or IPv4 pseudo header (RFC 8200 §8.1, RFC 9293 §3.1). `length` in bytes. What an
+/// IPv4 address has in front as an [`lb_common::Addr`] is 0xffff once, which is nothing in a ones'
+/// complement sum (RFC 1071 §1).
 #[inline(always)]
 pub const fn pseudo(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u16) -> Delta {
     let zero = [0; 4];

@@ -4,7 +4,7 @@ use lb_common::{Addr, Connection, ConnectionFlags as Flags, Port, Reason};
 
 use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame};
-use crate::headers::{ETHERNET, ICMPV6, Icmp, Ipv4, Ipv6, TCP, Tcp, UDP, Udp};
+use crate::headers::{ETHERNET, ICMPV6, Icmp, Ipv4, Ipv4End, Ipv6, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, Packet};
 use crate::tables::{Tables, Work};
@@ -54,25 +54,7 @@ pub fn put(frame: &mut impl Frame, work: &mut Work) -> Result<(), Reason> {
 /// Gives the packet the addresses and ports of `entry`.
 #[inline(always)]
 fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
-    let flow = &packet.flow;
-    let mut addresses = Delta::ZERO;
-    if entry.source != flow.source {
-        addresses = put_address(
-            frame,
-            packet,
-            Side::Source,
-            flow.source,
-            entry.source,
-            addresses,
-        )?;
-    }
-    if entry.destination != flow.destination {
-        let (old, new) = (flow.destination, entry.destination);
-        addresses = put_address(frame, packet, Side::Destination, old, new, addresses)?;
-    }
-    if packet.is_v4() {
-        frame.patch_l3(ETHERNET + Ipv4::CHECKSUM, addresses.fold())?;
-    }
+    let addresses = put_addresses(frame, packet, &entry.source, &entry.destination)?;
     if packet.fragment() == Fragment::Later {
         return Ok(());
     }
@@ -87,34 +69,40 @@ fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Resul
     put_ports(frame, packet, entry, checksum)
 }
 
-enum Side {
-    Source,
-    Destination,
-}
-
+/// Gives the packet's IP header other addresses, and says what that does to the checksums of the
+/// layers above. With as few writes as there can be: each costs as much as a lookup.
 #[inline(always)]
-fn put_address(
+pub fn put_addresses(
     frame: &mut impl Frame,
     packet: &Packet,
-    side: Side,
-    old: Addr,
-    new: Addr,
-    delta: Delta,
+    source: &Addr,
+    destination: &Addr,
 ) -> Result<Delta, Reason> {
+    let flow = &packet.flow;
     if packet.is_v4() {
-        let offset = match side {
-            Side::Source => Ipv4::SOURCE,
-            Side::Destination => Ipv4::DESTINATION,
+        let (source, destination) = (source.v4_word(), destination.v4_word());
+        let delta = Delta::ZERO
+            .word(flow.source.v4_word(), source)
+            .word(flow.destination.v4_word(), destination);
+        let at = ETHERNET + Ipv4::CHECKSUM;
+        let checksum = frame.load(at).ok_or(Reason::RewriteFailed)?;
+        let end = Ipv4End {
+            checksum: delta.applied_to(checksum),
+            source,
+            destination,
         };
-        frame.store(ETHERNET + offset, &new.v4_word())?;
-        return Ok(delta.word(old.v4_word(), new.v4_word()));
+        return frame.store(at, &end).map(|()| delta);
     }
-    let offset = match side {
-        Side::Source => Ipv6::SOURCE,
-        Side::Destination => Ipv6::DESTINATION,
-    };
-    frame.store(ETHERNET + offset, &new.words())?;
-    Ok(delta.words(old.words(), new.words()))
+    // As they lie in their tables: there is no stack for copies.
+    if *source != flow.source {
+        frame.store(ETHERNET + Ipv6::SOURCE, source)?;
+    }
+    if *destination != flow.destination {
+        frame.store(ETHERNET + Ipv6::DESTINATION, destination)?;
+    }
+    Ok(Delta::ZERO
+        .words(flow.source.words(), source.words())
+        .words(flow.destination.words(), destination.words()))
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use crate::headers::{ETHERNET, Ethernet, TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind};
 use crate::tables::{Tables, Work};
-use crate::{beyond, forward, fragment, icmp_error, neighbour, send, spoof};
+use crate::{forward, fragment, icmp_error, neighbour, send, spoof};
 
 /// What happens to a packet that a container sends, done. Counts its Reason.
 #[inline(always)]
@@ -35,11 +35,12 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
         return Ok(neighbour::discovery(frame, settings, veth, work));
     }
 
-    let to_vip = settings.is_vip(&work.packet.flow.destination);
     work.now = frame.now();
-    let is_later = work.packet.fragment() == Fragment::Later;
-    if is_later && !fragment::recall(tables, &mut work.packet, work.now) && to_vip {
-        return Err(Reason::FragmentUnknown);
+    if work.packet.fragment() == Fragment::Later {
+        let is_known = fragment::recall(tables, &mut work.packet, work.now);
+        if !is_known && settings.is_vip(&work.packet.flow.destination) {
+            return Err(Reason::FragmentUnknown);
+        }
     }
     if work.packet.kind() == Kind::IcmpError {
         let outcome = icmp_error::translate(frame, tables, veth, work);
@@ -47,11 +48,7 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
             return Ok(outcome);
         }
     }
-    let step = if to_vip {
-        forward::forward(tables, veth, work)
-    } else {
-        beyond::beyond(frame, tables, veth, work)
-    };
+    let step = forward::forward(frame, tables, settings, veth, work);
     send::send(frame, tables, veth, work, step)
 }
 

@@ -6,7 +6,7 @@ use lb_common::{Connection, Port, Reason};
 use crate::checksum::Delta;
 use crate::deliver::checksum_offset;
 use crate::frame::{Checksum, Frame};
-use crate::headers::{ETHERNET, Ipv4, Ipv6};
+use crate::headers::{ETHERNET, Ipv4, Ipv6, Ipv6Beginning};
 use crate::packet::{Fragment, Kind};
 use crate::refuse::ipv4;
 use crate::tables::Work;
@@ -44,20 +44,14 @@ fn exchanged(frame: &mut impl Frame, work: &mut Work) -> Result<(), Reason> {
     frame.patch_l4(offset, ports.fold(), Checksum::Segment, is_udp)
 }
 
-/// What becomes of the pseudo header: `v4` is the IPv4 side. Protocol and length stay.
+/// What becomes of the pseudo header: protocol and length stay. An IPv4 address counts as in
+/// [`crate::checksum::pseudo`].
 #[inline(always)]
 fn pseudo_change(entry: &Connection, work: &Work) -> Delta {
     let flow = &work.packet.flow;
-    let words = |address: &lb_common::Addr| {
-        if address.is_v4() {
-            [0, 0, 0, address.v4_word()]
-        } else {
-            address.words()
-        }
-    };
     Delta::ZERO
-        .words(words(&flow.source), words(&entry.source))
-        .words(words(&flow.destination), words(&entry.destination))
+        .words(flow.source.words(), entry.source.words())
+        .words(flow.destination.words(), entry.destination.words())
 }
 
 #[inline(always)]
@@ -65,15 +59,19 @@ fn to_v4(frame: &mut impl Frame, work: &mut Work) -> Result<Delta, Reason> {
     if work.packet.l4 != ETHERNET + Ipv6::LENGTH {
         return Err(Reason::RewriteFailed);
     }
-    let old: Ipv6 = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
-    let length = u16::from_be(old.payload_length).wrapping_add(Ipv4::LENGTH as u16);
+    // Only what is needed: there is no stack for a whole header.
+    let old: [u16; 2] = frame
+        .load(ETHERNET + Ipv6::PAYLOAD_LENGTH)
+        .ok_or(Reason::Malformed)?;
+    let [_, hop_limit] = old[1].to_ne_bytes();
+    let length = u16::from_be(old[0]).wrapping_add(Ipv4::LENGTH as u16);
     let (entry, protocol) = (&work.this, work.packet.flow.protocol);
     let mut new = ipv4(entry.source, entry.destination, protocol, length);
     let ttl = Delta::ZERO.half(
         u16::from_ne_bytes([new.ttl, protocol]),
-        u16::from_ne_bytes([old.hop_limit, protocol]),
+        u16::from_ne_bytes([hop_limit, protocol]),
     );
-    new.ttl = old.hop_limit;
+    new.ttl = hop_limit;
     new.checksum = ttl.applied_to(new.checksum);
     let delta = pseudo_change(entry, work);
     frame.exchange_header(true)?;
@@ -87,24 +85,28 @@ fn to_v6(frame: &mut impl Frame, work: &mut Work) -> Result<Delta, Reason> {
     if work.packet.l4 != ETHERNET + Ipv4::LENGTH {
         return Err(Reason::RewriteFailed);
     }
-    let old: Ipv4 = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
+    let length: u16 = frame
+        .load(ETHERNET + Ipv4::TOTAL_LENGTH)
+        .ok_or(Reason::Malformed)?;
+    let ttl: [u8; 2] = frame.load(ETHERNET + Ipv4::TTL).ok_or(Reason::Malformed)?;
     let offset = checksum_offset(&work.packet).ok_or(Reason::RewriteFailed)?;
     if frame.load::<u16>(offset) == Some(0) && work.packet.kind() == Kind::Udp {
         return Err(Reason::RewriteFailed);
     }
-    let length = u16::from_be(old.total_length).wrapping_sub(Ipv4::LENGTH as u16);
+    let length = u16::from_be(length).wrapping_sub(Ipv4::LENGTH as u16);
     let entry = &work.this;
-    let new = Ipv6 {
+    // Addresses are stored as they lie in the entry: there is no stack for them.
+    let beginning = Ipv6Beginning {
         version_class_flow: 0x6000_0000_u32.to_be(),
         payload_length: length.to_be(),
-        next_header: old.protocol,
-        hop_limit: old.ttl,
-        source: entry.source.words(),
-        destination: entry.destination.words(),
+        next_header: work.packet.flow.protocol,
+        hop_limit: ttl[0],
     };
     let delta = pseudo_change(entry, work);
     frame.exchange_header(false)?;
-    frame.store(ETHERNET, &new)?;
+    frame.store(ETHERNET, &beginning)?;
+    frame.store(ETHERNET + Ipv6::SOURCE, &entry.source)?;
+    frame.store(ETHERNET + Ipv6::DESTINATION, &entry.destination)?;
     work.packet.l4 = ETHERNET + Ipv6::LENGTH;
     Ok(delta)
 }

@@ -1,16 +1,24 @@
-//! A container's packet to a VIP.
+//! A container's packet: of a Connection that there is, or of a new one to a VIP, to a published port or
+//! to the outside.
 
-use lb_common::{FrontendKey, Reason, Veth};
+use lb_common::{FrontendKey, Reason, Settings, Veth};
 
+use crate::frame::Frame;
 use crate::packet::Kind;
 use crate::remember::conclude;
 use crate::settle::{Step, is_usable, may_open, settle};
 use crate::tables::{Store, Tables, Work};
-use crate::{open, place};
+use crate::{open, outward, place, published};
 
-/// Finds the Backend of the packet's Connection, or opens one.
+/// Finds the packet's Connection, opens one, or says why not.
 #[inline(always)]
-pub fn forward(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
+pub fn forward(
+    frame: &impl Frame,
+    tables: &impl Tables,
+    settings: &Settings,
+    veth: &Veth,
+    work: &mut Work,
+) -> Step {
     let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
     if is_found && is_usable(tables, veth, work) {
         return Step::FOUND;
@@ -18,12 +26,28 @@ pub fn forward(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
     // Each step is a BPF function of its own, called from here, so that their stacks do not add up.
     let mut step = settle(tables, veth, work, is_found);
     if step == Step::ABSENT {
-        step = find(tables, veth, work);
+        // Asked here and not before: most packets are of a Connection.
+        step = if settings.is_vip(&work.packet.flow.destination) {
+            find(tables, veth, work)
+        } else {
+            beyond(tables, veth, work)
+        };
         if step == Step::OPEN {
             step = open::open(tables, veth, work);
+        } else if step == Step::LEAVE {
+            step = outward::open(frame, tables, veth, work);
         }
     }
     conclude(tables, veth, work, step)
+}
+
+/// Where a packet belongs that is to no VIP.
+#[inline(always)]
+fn beyond(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
+    match place::place(tables, veth, work) {
+        Step::OPEN => published::admit(tables, work),
+        step => step,
+    }
 }
 
 /// Finds the VIP's Frontend for a packet that may open a Connection there.

@@ -64,9 +64,6 @@ pub trait Frame {
     /// Writes a header or field. Checksums are not touched.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
 
-    /// Applies a folded [`crate::Delta`] to the IPv4 header checksum at `offset`.
-    fn patch_l3(&mut self, offset: u32, delta: u32) -> Result<(), Reason>;
-
     /// Applies a folded [`crate::Delta`] to the transport checksum at `offset`. The field may hold
     /// the sum of the pseudo header alone (checksum offload); the implementation knows. With `udp`,
     /// zero means "no checksum" and stays (RFC 768).

@@ -51,9 +51,10 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
+    pub const TOTAL_LENGTH: u32 = 2;
+    pub const TTL: u32 = 8;
     pub const CHECKSUM: u32 = 10;
     pub const SOURCE: u32 = 12;
-    pub const DESTINATION: u32 = 16;
     pub const LENGTH: u32 = 20;
     /// "More fragments" and the offset, in [`Ipv4::fragment`].
     pub const MORE_FRAGMENTS: u16 = 0x2000_u16.to_be();
@@ -65,6 +66,15 @@ impl Ipv4 {
     pub const fn header_length(&self) -> u32 {
         ((self.version_ihl & 0x0f) as u32) * 4
     }
+}
+
+/// What [`Ipv4`] has from its checksum on.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, packed(2))]
+pub struct Ipv4End {
+    pub checksum: u16,
+    pub source: u32,
+    pub destination: u32,
 }
 
 /// RFC 8200 §3.
@@ -80,6 +90,7 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
+    pub const PAYLOAD_LENGTH: u32 = 4;
     pub const SOURCE: u32 = 8;
     pub const DESTINATION: u32 = 24;
     pub const LENGTH: u32 = 40;
@@ -88,6 +99,16 @@ impl Ipv6 {
     pub const FRAGMENT: u8 = 44;
     pub const AUTHENTICATION: u8 = 51;
     pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// What [`Ipv6`] has before its addresses.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, packed(2))]
+pub struct Ipv6Beginning {
+    pub version_class_flow: u32,
+    pub payload_length: u16,
+    pub next_header: u8,
+    pub hop_limit: u8,
 }
 
 /// RFC 8200 §4.5.

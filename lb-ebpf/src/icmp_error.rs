@@ -8,8 +8,9 @@
 use lb_common::{Addr, ConnectionFlags as Flags, FlowKey, Port, Reason, Veth};
 
 use crate::checksum::Delta;
+use crate::deliver::put_addresses;
 use crate::frame::{Checksum, Frame};
-use crate::headers::{ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
+use crate::headers::{ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
 use crate::outward;
 use crate::packet::{Fragment, Kind, icmp_kind};
@@ -49,8 +50,8 @@ fn translated(
         return Err(stranger);
     }
     let at = work.packet.l4 + Icmp::LENGTH;
-    let quoted = Quoted::parse(frame, at, work.packet.is_v4(), veth.zone).ok_or(stranger)?;
-    work.reverse = quoted.flow.reversed();
+    let is_v4 = work.packet.is_v4();
+    let quoted = Quoted::parse(frame, at, is_v4, veth.zone, &mut work.reverse).ok_or(stranger)?;
     let is_known = tables.find(Store::Connections, &work.reverse, &mut work.this)
         || tables.find(Store::HalfOpen, &work.reverse, &mut work.this);
     if !is_known {
@@ -64,7 +65,7 @@ fn translated(
         return Err(Reason::IcmpErrorUnknown);
     }
     let route = if work.this.target == 0 {
-        Some(way_out(frame, tables, &quoted, work)?)
+        Some(way_out(frame, tables, work)?)
     } else {
         None
     };
@@ -90,15 +91,10 @@ fn translated(
 
 /// Where the error leaves the host, in `work.way`.
 #[inline(always)]
-fn way_out(
-    frame: &impl Frame,
-    tables: &impl Tables,
-    quoted: &Quoted,
-    work: &mut Work,
-) -> Result<Route, Reason> {
+fn way_out(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Route, Reason> {
     let zone = work.packet.flow.zone;
     let bridge = tables.network(zone).ok_or(Reason::NoRoute)?.bridge;
-    let source = outer_source(quoted, work);
+    let source = *outer_source(work);
     let Work {
         packet, this, way, ..
     } = &mut *work;
@@ -110,9 +106,9 @@ fn way_out(
     }
 }
 
-/// The packet that the error is about, as its sender's neighbour saw it.
+/// The packet that the error is about, as its sender's neighbour saw it. Its flow, reversed, is in
+/// `work.reverse`.
 struct Quoted {
-    flow: FlowKey,
     /// Offset of its network header.
     l3: u32,
     /// Offset of its transport header.
@@ -123,7 +119,13 @@ struct Quoted {
 
 impl Quoted {
     #[inline(always)]
-    fn parse(frame: &impl Frame, l3: u32, is_v4: bool, zone: u16) -> Option<Self> {
+    fn parse(
+        frame: &impl Frame,
+        l3: u32,
+        is_v4: bool,
+        zone: u16,
+        reverse: &mut FlowKey,
+    ) -> Option<Self> {
         let (source, destination, protocol, l4) = if is_v4 {
             let ip: Ipv4 = frame.load(l3)?;
             let is_later = ip.fragment & Ipv4::FRAGMENT_OFFSET != 0;
@@ -144,9 +146,9 @@ impl Quoted {
             )
         };
         let first: [u16; 4] = frame.load(l4)?;
-        let mut flow = FlowKey {
-            source,
-            destination,
+        *reverse = FlowKey {
+            source: destination,
+            destination: source,
             zone,
             protocol,
             ..FlowKey::default()
@@ -154,22 +156,21 @@ impl Quoted {
         let mut is_echo = false;
         match protocol {
             TCP | UDP => {
-                flow.source_port = Port::from_wire(first[0]);
-                flow.destination_port = Port::from_wire(first[1]);
+                reverse.destination_port = Port::from_wire(first[0]);
+                reverse.source_port = Port::from_wire(first[1]);
             }
             ICMP | ICMPV6 => {
                 is_echo = true;
                 let version = if is_v4 { 4 } else { 6 };
                 match icmp_kind(version, first[0].to_ne_bytes()[0]) {
-                    Kind::EchoRequest => flow.source_port = Port::from_wire(first[2]),
-                    Kind::EchoReply => flow.destination_port = Port::from_wire(first[2]),
+                    Kind::EchoRequest => reverse.destination_port = Port::from_wire(first[2]),
+                    Kind::EchoReply => reverse.source_port = Port::from_wire(first[2]),
                     _ => return None,
                 }
             }
             _ => return None,
         }
         Some(Self {
-            flow,
             l3,
             l4,
             is_v4,
@@ -195,42 +196,48 @@ impl Quoted {
 fn rewrite_quoted(frame: &mut impl Frame, quoted: &Quoted, work: &Work) -> Result<Delta, Reason> {
     let entry = &work.this;
     let (source, destination) = (entry.destination, entry.source);
-    let flow = &quoted.flow;
+    let reverse = &work.reverse;
     let addresses = if quoted.is_v4 {
         let words = [source.v4_word(), destination.v4_word()];
         frame.store(quoted.l3 + Ipv4::SOURCE, &words)?;
         Delta::ZERO
-            .word(flow.source.v4_word(), source.v4_word())
-            .word(flow.destination.v4_word(), destination.v4_word())
+            .word(reverse.destination.v4_word(), source.v4_word())
+            .word(reverse.source.v4_word(), destination.v4_word())
     } else {
         frame.store(quoted.l3 + Ipv6::SOURCE, &source.words())?;
         frame.store(quoted.l3 + Ipv6::DESTINATION, &destination.words())?;
         Delta::ZERO
-            .words(flow.source.words(), source.words())
-            .words(flow.destination.words(), destination.words())
+            .words(reverse.destination.words(), source.words())
+            .words(reverse.source.words(), destination.words())
     };
     let mut total = addresses;
     if quoted.is_v4 {
         total = fix_checksum(frame, quoted.l3 + Ipv4::CHECKSUM, addresses, total)?;
     }
     let ports = Delta::ZERO
-        .half(flow.source_port.wire(), entry.destination_port.wire())
-        .half(flow.destination_port.wire(), entry.source_port.wire());
+        .half(
+            reverse.destination_port.wire(),
+            entry.destination_port.wire(),
+        )
+        .half(reverse.source_port.wire(), entry.source_port.wire());
     if quoted.is_echo {
         let id = entry.source_port.wire() | entry.destination_port.wire();
         frame.store(quoted.l4 + Icmp::ID, &id)?;
     } else {
         frame.store(quoted.l4, &[entry.destination_port, entry.source_port])?;
     }
-    total = total.half(flow.source_port.wire(), entry.destination_port.wire());
-    total = total.half(flow.destination_port.wire(), entry.source_port.wire());
+    total = total.half(
+        reverse.destination_port.wire(),
+        entry.destination_port.wire(),
+    );
+    total = total.half(reverse.source_port.wire(), entry.source_port.wire());
     let covered = if quoted.is_v4 && quoted.is_echo {
         ports
     } else {
         ports.and(addresses)
     };
     let checksum = quoted.l4
-        + match flow.protocol {
+        + match reverse.protocol {
             TCP => Tcp::CHECKSUM,
             UDP => Udp::CHECKSUM,
             _ => Icmp::CHECKSUM,
@@ -260,12 +267,12 @@ fn fix_checksum(
 /// From whom the error seems to be: the Backend is called by the Frontend's name, a router by its own.
 /// A container that is masqueraded is called by the host's.
 #[inline(always)]
-fn outer_source(quoted: &Quoted, work: &Work) -> Addr {
+fn outer_source(work: &Work) -> &Addr {
     let flow = &work.packet.flow;
-    if flow.source == quoted.flow.destination {
-        work.this.source
+    if flow.source == work.reverse.source {
+        &work.this.source
     } else {
-        flow.source
+        &flow.source
     }
 }
 
@@ -277,23 +284,13 @@ fn rewrite_outer(
     work: &Work,
     inner: Delta,
 ) -> Result<(), Reason> {
-    let flow = &work.packet.flow;
     let entry = &work.this;
-    let source = outer_source(quoted, work);
+    let source = outer_source(work);
     let checksum = work.packet.l4 + Icmp::CHECKSUM;
     frame.patch_l4(checksum, inner.fold(), Checksum::Segment, false)?;
+    let delta = put_addresses(frame, &work.packet, source, &entry.destination)?;
     if quoted.is_v4 {
-        let words = [source.v4_word(), entry.destination.v4_word()];
-        frame.store(ETHERNET + Ipv4::SOURCE, &words)?;
-        let delta = Delta::ZERO
-            .word(flow.source.v4_word(), source.v4_word())
-            .word(flow.destination.v4_word(), entry.destination.v4_word());
-        return frame.patch_l3(ETHERNET + Ipv4::CHECKSUM, delta.fold());
+        return Ok(());
     }
-    frame.store(ETHERNET + Ipv6::SOURCE, &source.words())?;
-    frame.store(ETHERNET + Ipv6::DESTINATION, &entry.destination.words())?;
-    let delta = Delta::ZERO
-        .words(flow.source.words(), source.words())
-        .words(flow.destination.words(), entry.destination.words());
     frame.patch_l4(checksum, delta.fold(), Checksum::Pseudo, false)
 }

@@ -16,7 +16,6 @@
 #![forbid(unsafe_code)]
 
 mod bare;
-mod beyond;
 mod checksum;
 mod collect;
 mod deliver;

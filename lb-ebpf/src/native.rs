@@ -108,11 +108,6 @@ impl Frame for Buffer {
         Ok(())
     }
 
-    fn patch_l3(&mut self, offset: u32, delta: u32) -> Result<(), Reason> {
-        let check: u16 = self.load(offset).ok_or(Reason::RewriteFailed)?;
-        self.store(offset, &Delta::ZERO.plus(delta).applied_to(check))
-    }
-
     fn patch_l4(
         &mut self,
         offset: u32,

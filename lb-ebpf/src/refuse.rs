@@ -27,8 +27,10 @@ pub fn refuse(
     work: &mut Work,
     reason: Reason,
 ) -> Outcome {
+    let reason = Reason::from_index(work.blur(reason as u64) as u32);
     // Each answer is a BPF function of its own, called from here, so that their stacks do not add up.
     let answer = judge(tables, work, reason);
+    let answer = Answer(work.blur(answer.0));
     let outcome = if answer == Answer::RESET {
         reset(frame, veth, work)
     } else if answer == Answer::LIMITED {
@@ -172,7 +174,7 @@ fn put_reset(frame: &mut impl Frame, veth: &Veth, packet: &Packet) -> Result<(),
     };
     let (from, to) = (packet.flow.destination, packet.flow.source);
     let words: [u32; 5] = bytemuck::cast(answer);
-    answer.checksum = pseudo_of(packet, from, to, TCP, Tcp::LENGTH as u16)
+    answer.checksum = pseudo(from.words(), to.words(), TCP, Tcp::LENGTH as u16)
         .words([0; 4], [words[0], words[1], words[2], words[3]])
         .plus(words[4])
         .finish();
@@ -261,15 +263,6 @@ fn quote_v6(frame: &impl Frame, work: &mut Work) -> bool {
         .words([0; 4], [quoted[8], quoted[9], quoted[10], quoted[11]])
         .fold();
     true
-}
-
-#[inline(always)]
-fn pseudo_of(packet: &Packet, from: Addr, to: Addr, protocol: u8, length: u16) -> Delta {
-    if packet.is_v4() {
-        let source = [0, 0, 0, from.v4_word()];
-        return pseudo(source, [0, 0, 0, to.v4_word()], protocol, length);
-    }
-    pseudo(from.words(), to.words(), protocol, length)
 }
 
 /// Replaces the frame by the headers of a packet from its destination to its source with this many

@@ -103,7 +103,10 @@ pub fn set_reply(veth: &Veth, work: &mut Work) {
 #[inline(always)]
 pub fn conclude(tables: &impl Tables, veth: &Veth, work: &mut Work, step: Step) -> Step {
     match step.choice() {
-        Some(choice) => remember(tables, veth, work, choice),
+        Some(choice) => {
+            let choice = Choice(work.blur(choice.0));
+            remember(tables, veth, work, choice)
+        }
         None => step,
     }
 }

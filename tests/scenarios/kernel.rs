@@ -10,6 +10,7 @@ use lb_common::{
     Local, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, Veth,
 };
 use lb_ebpf::{CollectRequest, Verdict};
+use lb_userspace::datapath::set_constants;
 
 use crate::engine::{At, Engine, Hook, Ran};
 use crate::surroundings;
@@ -35,7 +36,7 @@ pub fn start() -> InKernel {
 pub fn start_with_log(level: u8) -> InKernel {
     surroundings::enter();
     let mut loader = EbpfLoader::new();
-    loader.override_global("AYA_LOG_LEVEL", &level, true);
+    set_constants(&mut loader, &level);
     for (name, size) in [
         ("CONNECTIONS", 4_096),
         ("HALF_OPEN", 4_096),

@@ -4,9 +4,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace,
-    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_proto,
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+    bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail,
+    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -34,6 +34,11 @@ const INGRESS: u64 = 1;
 const PSEUDO_HEADER: u64 = 1 << 4;
 /// `BPF_F_MARK_MANGLED_0`: a UDP checksum of zero stays zero.
 const MANGLED_ZERO: u64 = 1 << 5;
+
+/// Whether `bpf_redirect_peer` itself marks packets as being for their receiver, as it does from Linux
+/// 6.15 on. The loader sets it, and the verifier removes what is not needed then.
+#[unsafe(no_mangle)]
+static PEER_IS_HOST: u8 = 0;
 
 pub struct Skb {
     context: TcContext,
@@ -210,12 +215,6 @@ impl Frame for Skb {
     }
 
     #[inline(always)]
-    fn patch_l3(&mut self, offset: u32, delta: u32) -> Result<(), Reason> {
-        // SAFETY: all arguments but the context are values.
-        done(unsafe { bpf_l3_csum_replace(self.context.skb.skb, offset, 0, u64::from(delta), 0) })
-    }
-
-    #[inline(always)]
     fn patch_l4(
         &mut self,
         offset: u32,
@@ -264,6 +263,10 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn address_to_host(&mut self) -> Result<(), Reason> {
+        // SAFETY: the loader sets it before the program is there.
+        if unsafe { core::ptr::read_volatile(&raw const PEER_IS_HOST) } != 0 {
+            return Ok(());
+        }
         // SAFETY: all arguments but the context are values.
         done(unsafe { bpf_skb_change_type(self.context.skb.skb, PACKET_HOST) })
     }

@@ -15,6 +15,12 @@ use super::mounts;
 /// The oldest kernel that the programs are made for.
 const NEEDED: Kernel = Kernel { major: 6, minor: 1 };
 
+/// The first kernel whose `bpf_redirect_peer` marks packets as being for their receiver.
+const SCRUBS: Kernel = Kernel {
+    major: 6,
+    minor: 15,
+};
+
 /// The index of the loopback interface of every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -250,6 +256,11 @@ pub fn answers_names() -> bool {
     let helper = BpfHelper::BPF_FUNC_get_netns_cookie;
     // Who may not ask may not load either, and is told so where the rest is loaded.
     is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+}
+
+/// Whether `bpf_redirect_peer` itself marks packets as being for their receiver.
+pub(super) fn peers_are_receivers() -> bool {
+    kernel().is_ok_and(|(kernel, _)| kernel >= SCRUBS)
 }
 
 fn names_feature() -> Feature {

@@ -1,10 +1,12 @@
 //! The kernel programs and their maps: from the object file into the kernel.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
+use std::thread;
 
 use aya::maps::{Map as AyaMap, MapData};
 use aya::programs::{Program, ProgramError};
@@ -14,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
-use super::features::answers_names;
+use super::features::{answers_names, peers_are_receivers};
 use super::hooks;
 use super::maps::Maps;
 use super::pins::{self, Pins};
@@ -111,8 +113,7 @@ impl Object {
             return Err(DatapathError::NoObject);
         }
         let mut loader = EbpfLoader::new();
-        let level = if log { LOG_PACKETS } else { LOG_NOTHING };
-        loader.override_global("AYA_LOG_LEVEL", &level, true);
+        set_constants(&mut loader, if log { &LOG_PACKETS } else { &LOG_NOTHING });
         for spec in spec::ALL {
             let mut entries = spec.entries(sizes);
             if let Some(pins) = pins {
@@ -135,6 +136,15 @@ impl Object {
             },
         })
     }
+}
+
+/// Tells the programs what does not change while they run: the level of their log, 0 to 5, and what
+/// this kernel does by itself.
+pub fn set_constants<'a>(loader: &mut EbpfLoader<'a>, log_level: &'a u8) {
+    let peer_is_host: &u8 = if peers_are_receivers() { &1 } else { &0 };
+    loader
+        .override_global("AYA_LOG_LEVEL", log_level, true)
+        .override_global("PEER_IS_HOST", peer_is_host, true);
 }
 
 /// What the programs say of every packet, for debugging alone.
@@ -238,35 +248,51 @@ fn data(map: &AyaMap) -> Option<&MapData> {
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
-    let socket = SOCKET.iter().map(|(name, _)| *name);
-    let mut programs = BTreeMap::new();
-    let hooked = hooks::every_program().map(|hooked| hooked.program);
-    let names = answers_names().then_some(DNS_LO);
-    for name in hooked.chain([COLLECT]).chain(names).chain(socket) {
-        let kind = "program";
-        let program = ebpf.program_mut(name);
-        let program = program.ok_or(DatapathError::Incomplete { kind, name })?;
-        load(program, name).map_err(|error| program_error(name, error))?;
-        let fd = program.fd().map_err(|error| program_error(name, error))?;
-        let fd = fd.as_fd().try_clone_to_owned();
-        let fd = fd.map_err(|source| DatapathError::Program {
-            attempt: "open",
-            program: name,
-            source,
-        })?;
-        programs.insert(name, fd);
+    let mut wanted = wanted_programs();
+    let mut found = Vec::with_capacity(wanted.len());
+    for (name, program) in ebpf.programs_mut() {
+        if let Some(name) = wanted.take(name) {
+            found.push((name, program));
+        }
     }
-    Ok(Programs(programs))
+    if let Some(name) = wanted.into_iter().next() {
+        let kind = "program";
+        return Err(DatapathError::Incomplete { kind, name });
+    }
+    let loaded = thread::scope(|scope| {
+        let start = |(name, program)| scope.spawn(move || Ok((name, load(name, program)?)));
+        let loading: Vec<_> = found.into_iter().map(start).collect();
+        let loaded = loading.into_iter().map(|one| one.join());
+        loaded.collect::<thread::Result<Vec<_>>>()
+    });
+    let loaded = loaded.unwrap_or_else(|panic| resume_unwind(panic));
+    loaded.into_iter().collect::<Result<_, _>>().map(Programs)
 }
 
-fn load(program: &mut Program, name: &'static str) -> Result<(), ProgramError> {
-    match program {
+/// The programs that this kernel can run.
+fn wanted_programs() -> BTreeSet<&'static str> {
+    let hooked = hooks::every_program().map(|hooked| hooked.program);
+    let socket = SOCKET.iter().map(|(name, _)| *name);
+    let names = answers_names().then_some(DNS_LO);
+    hooked.chain([COLLECT]).chain(names).chain(socket).collect()
+}
+
+fn load(name: &'static str, program: &mut Program) -> Result<OwnedFd, DatapathError> {
+    let loaded = match program {
         Program::SchedClassifier(classifier) => classifier.load(),
         Program::CgroupSockAddr(socket) => socket.load(),
         _ => Err(ProgramError::InvalidName {
             name: name.to_owned(),
         }),
-    }
+    };
+    let fd = loaded.and_then(|()| program.fd());
+    let fd = fd.map_err(|error| program_error(name, error))?;
+    let fd = fd.as_fd().try_clone_to_owned();
+    fd.map_err(|source| DatapathError::Program {
+        attempt: "open",
+        program: name,
+        source,
+    })
 }
 
 fn program_error(program: &'static str, error: ProgramError) -> DatapathError {

@@ -11,6 +11,7 @@ use lb_common::{
     Addr, Connection, ConnectionFlags as Flags, Endpoint, EndpointState, FlowKey, Frontend,
     FrontendKey, Mac, Port, Settings, Slot, Timeouts, VIP_MAC, Veth, VethFlags,
 };
+use lb_userspace::datapath::set_constants;
 use veer_tests::object;
 use veer_tests::packets::{End, udp};
 
@@ -106,7 +107,7 @@ struct Bench {
 impl Bench {
     fn new(connections: u32) -> Result<Self> {
         let mut loader = EbpfLoader::new();
-        loader.override_global("AYA_LOG_LEVEL", &0u8, true);
+        set_constants(&mut loader, &0);
         loader.map_max_entries("CONNECTIONS", 2 * connections + 1_024);
         let mut ebpf = loader.load(object::bytes()).context("load the programs")?;
         program(&mut ebpf)?.load().context("load endpoint_in")?;
