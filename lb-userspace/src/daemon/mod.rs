@@ -10,6 +10,7 @@ mod explain;
 mod failures;
 mod hints;
 mod identities;
+mod inside;
 mod latency;
 mod notify;
 mod pace;
@@ -187,6 +188,9 @@ impl Daemon {
                 changed = self.watch.changed() => {
                     changed?;
                     self.look();
+                }
+                () = std::future::ready(()), if self.rounds.has_namespaces_waiting() => {
+                    block_in_place(|| self.rounds.answer_inside());
                 }
                 _ = collection.tick() => block_in_place(|| self.rounds.collect()),
                 _ = audit.tick() => {

@@ -11,9 +11,9 @@ use std::io;
 use lb_common::Resolver;
 
 use super::shared::Shared;
-use super::spaces::for_each;
 use crate::dns::{Nat, Taken};
 use crate::model::{Netns, RunState};
+use crate::netns::for_each;
 use crate::reconcile::Desired;
 
 /// How often rules are looked for in the namespace of a container that runs. Docker makes them before

@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use super::apply::{Ended, carry_out};
 use super::failures::Subject;
+use super::inside::Inside;
 use super::pace::Pace;
 use super::quiet::{self, Quiet};
 use super::report::View;
@@ -19,9 +20,10 @@ use super::shared::Shared;
 use super::visits::{Visit, Visited};
 use super::{identities, round, settings, spaces};
 use crate::config::{Config, Maps};
-use crate::datapath::{DatapathError, Loopback};
+use crate::datapath::DatapathError;
 use crate::dns::{Nat, Records};
 use crate::model::Observed;
+use crate::netns::for_each;
 use crate::nft::Table;
 use crate::provider::Snapshot;
 use crate::reconcile::{Desired, Identities, State, desire, guard, plan};
@@ -44,8 +46,7 @@ pub(super) struct Rounds {
     /// Whether the numbers were compared with what the maps hold.
     adopted: bool,
     visited: Visited,
-    /// By the cookies of their namespaces.
-    loopbacks: BTreeMap<u64, Loopback>,
+    inside: Inside,
     pace: Pace,
     sysctls: Sysctls,
     rules: Table,
@@ -79,7 +80,7 @@ impl Rounds {
             file,
             adopted: false,
             visited: Visited::default(),
-            loopbacks: BTreeMap::new(),
+            inside: Inside::default(),
             pace: Pace::default(),
             sysctls,
             rules,
@@ -237,7 +238,7 @@ impl Rounds {
             .iter()
             .filter(|visit| !self.is_paused(visit, names, now))
             .collect();
-        let results = spaces::for_each(&due, |visit| spaces::route(visit));
+        let results = for_each(&due, |visit| spaces::route(visit));
         for (visit, result) in due.into_iter().zip(results) {
             match result {
                 Ok(()) => self.visited.routed(visit),
@@ -257,7 +258,7 @@ impl Rounds {
     fn take_over(&mut self, visits: &[Visit], names: &BTreeMap<u64, String>, now: Instant) {
         let is_due = |visit: &&Visit| visit.take_over && !self.is_paused(visit, names, now);
         let due: Vec<_> = visits.iter().filter(is_due).collect();
-        let results = spaces::for_each(&due, |visit| {
+        let results = for_each(&due, |visit| {
             let resolver = self
                 .shared
                 .dns
@@ -270,31 +271,30 @@ impl Rounds {
                     self.quiet.beside(visit.netns.cookie, resolver),
                 )
                 .map_err(|error| error.to_string())?;
-            Ok(self.answer_inside(visit))
+            Ok(())
         });
         for (visit, result) in due.into_iter().zip(results) {
             match result {
-                Ok(loopback) => {
-                    self.loopbacks
-                        .extend(loopback.map(|it| (visit.netns.cookie, it)));
+                Ok(()) => {
                     self.visited.taken_over(visit.netns.cookie);
+                    if self.shared.dns.answers_in_kernel() {
+                        self.inside.want(visit.netns.clone());
+                    }
                 }
                 Err(error) => self.shared.fail(namespace(visit, names), error),
             }
         }
     }
 
-    /// Without it the daemon answers everything, so that this is no reason not to take over.
-    fn answer_inside(&self, visit: &Visit) -> Option<Loopback> {
-        if !self.shared.dns.answers_in_kernel() {
-            return None;
-        }
-        let attached = self.shared.datapath().answer_inside(&visit.netns);
-        if let Err(error) = &attached {
-            let netns = visit.netns.path.display();
-            tracing::warn!(%netns, %error, "the kernel answers no names in a container");
-        }
-        attached.ok()
+    /// Whether there are namespaces in which the kernel does not answer yet.
+    pub(super) fn has_namespaces_waiting(&self) -> bool {
+        self.inside.is_waiting()
+    }
+
+    /// Has the kernel answer in some of the namespaces that wait for it. Until then the daemon answers
+    /// there, which is why this comes after a round and not in it.
+    pub(super) fn answer_inside(&mut self) {
+        self.inside.attach_some(&self.shared.datapath());
     }
 
     fn leave(&mut self, cookies: &[u64]) {
@@ -311,7 +311,7 @@ impl Rounds {
         if let Err(error) = self.shared.datapath().remove_resolver(cookie) {
             tracing::warn!(cookie, %error, "a resolver entry stays");
         }
-        self.loopbacks.remove(&cookie);
+        self.inside.forget(cookie);
         self.shared.dns.release(cookie);
     }
 

@@ -3,8 +3,8 @@
 //! # Why
 //! A thread that has moved to another namespace must never be used for anything else, and an async
 //! runtime moves its tasks between threads. So every visit is a thread of its own that ends with it
-//! (about 50 µs), and what is needed for longer is a socket that was opened inside: a socket keeps
-//! its namespace, whoever uses it.
+//! (about 50 µs), or one of those that do nothing but visit ([`for_each`]); and what is needed for
+//! longer is a socket that was opened inside: a socket keeps its namespace, whoever uses it.
 
 mod host;
 mod id;
@@ -13,6 +13,7 @@ mod link;
 mod netlink;
 mod pin;
 mod route;
+mod tour;
 mod watch;
 
 use std::fs::File;
@@ -23,16 +24,18 @@ use std::path::Path;
 use std::thread;
 
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 
 pub use host::{HostWatch, watch_host};
 pub use interface::{Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
 pub use pin::unpin;
 pub use route::Route;
+pub use tour::{AT_ONCE, for_each};
 pub use watch::{LinkChange, LinkWatch, watch_links};
 
 use netlink::Netlink;
+use tour::{Visit, enter};
 
 use crate::model::Host;
 
@@ -74,12 +77,15 @@ impl Namespace {
         cookie_of(&self.netlink()?)
     }
 
-    /// What `f` returns when it runs inside this namespace, on a thread of its own. Only the network
-    /// namespace is another; a panic of `f` goes on in the caller.
+    /// What `f` returns when it runs inside this namespace, on a thread of its own unless the calling
+    /// one is [`for_each`]'s. Only the network namespace is another; a panic of `f` goes on in the
+    /// caller.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        if let Some(_visit) = Visit::begin(self.as_fd())? {
+            return Ok(f());
+        }
         on_a_thread(|| {
-            setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| describe(errno.into(), || "enter a network namespace".into()))?;
+            enter(self.as_fd())?;
             Ok(f())
         })?
     }

@@ -340,3 +340,51 @@ async fn news_of_the_host_come_for_what_it_sends_from_alone() {
     let told = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
     assert!(told.is_ok(), "an address is news");
 }
+
+#[test]
+fn a_tour_visits_every_namespace_and_comes_home_in_between() {
+    let home = Namespace::current().unwrap().cookie().unwrap();
+    let namespaces: Vec<_> = (0..20).map(|_| Namespace::create().unwrap()).collect();
+
+    let seen = for_each(&namespaces, |namespace| {
+        let inside = namespace.run(|| current_cookie().unwrap()).unwrap();
+        (inside, current_cookie().unwrap())
+    });
+
+    let expected = namespaces.iter().map(|it| (it.cookie().unwrap(), home));
+    assert!(seen.into_iter().eq(expected));
+}
+
+#[test]
+fn a_visit_within_a_visit_of_a_tour_comes_back_to_the_outer_one() {
+    let (outer, inner) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+
+    let seen = for_each(&[()], |()| {
+        let visit = || {
+            let inside = inner.run(|| current_cookie().unwrap()).unwrap();
+            (inside, current_cookie().unwrap())
+        };
+        outer.run(visit).unwrap()
+    });
+
+    let expected = (inner.cookie().unwrap(), outer.cookie().unwrap());
+    assert_eq!(seen, [expected]);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_entered_does_not_end_a_tour() {
+    let home = Namespace::current().unwrap().cookie().unwrap();
+    let good = Namespace::create().unwrap();
+    let bad = Namespace {
+        file: File::open("/dev/null").unwrap().into(),
+    };
+    let items = [&bad, &good, &bad, &good];
+
+    let seen = for_each(&items, |namespace| {
+        let inside = namespace.run(|| current_cookie().unwrap()).ok();
+        (inside, current_cookie().unwrap())
+    });
+
+    let cookie = good.cookie().unwrap();
+    assert_eq!(seen, [(None, home), (Some(cookie), home)].repeat(2));
+}

@@ -16,7 +16,7 @@ use crate::model::{
     Attachment, Container, ContainerId, Elsewhere, Link, Netns, Network, NetworkId, NetworkPolicy,
     Notice, Observed, Publishing, RunState,
 };
-use crate::netns::{Interface, LinkChange, LinkWatch, Namespace, watch_links};
+use crate::netns::{Interface, LinkChange, LinkWatch, Namespace, for_each, watch_links};
 use crate::provider::{Feed, Publisher, feed};
 
 use super::process::Process;
@@ -244,6 +244,7 @@ impl<'a> Follower<'a> {
 
     fn observe(&mut self) -> Observed {
         let record = std::mem::take(&mut self.record);
+        self.find_netns(&record);
         let mut observed = Observed {
             networks: record.networks.iter().map(network).collect(),
             ..Observed::default()
@@ -260,14 +261,14 @@ impl<'a> Follower<'a> {
         observed
     }
 
-    fn container(&mut self, container: &LabContainer, record: &Record) -> Container {
+    fn container(&self, container: &LabContainer, record: &Record) -> Container {
         Container {
             id: ContainerId(container.id.clone()),
             name: container.name.clone(),
             hostname: container.name.clone(),
             state: RunState::Running,
             labels: container.labels.clone(),
-            netns: self.netns(&container.name),
+            netns: self.netns.get(&container.name).cloned(),
             sharers: Vec::new(),
             dns_servers: Vec::new(),
             elsewhere: Elsewhere::Nothing,
@@ -284,18 +285,19 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// `None` while the namespace is not there.
-    fn netns(&mut self, container: &str) -> Option<Netns> {
-        if let Some(known) = self.netns.get(container) {
-            return Some(known.clone());
+    /// Finds the namespaces that are not known yet, as far as they are there.
+    fn find_netns(&mut self, record: &Record) {
+        let containers = record.containers.iter();
+        let unknown: Vec<_> = containers
+            .filter(|container| !self.netns.contains_key(&container.name))
+            .map(|container| (&container.name, self.lab.netns_path(&container.name)))
+            .collect();
+        let cookies = for_each(&unknown, |(_, path)| Namespace::open(path)?.cookie());
+        for ((name, path), cookie) in unknown.into_iter().zip(cookies) {
+            if let Ok(cookie) = cookie {
+                self.netns.insert(name.clone(), Netns { path, cookie });
+            }
         }
-        let path = self.lab.netns_path(container);
-        let cookie = Namespace::open(&path)
-            .and_then(|found| found.cookie())
-            .ok()?;
-        let netns = Netns { path, cookie };
-        self.netns.insert(container.to_string(), netns.clone());
-        Some(netns)
     }
 }
 

@@ -1,0 +1,49 @@
+//! The namespaces in which the kernel answers names by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::datapath::{Datapath, Loopback};
+use crate::model::Netns;
+use crate::netns::{AT_ONCE, for_each};
+
+/// Loopback interfaces with `dns_lo`, and those that are to get it.
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    /// By the cookies of their namespaces.
+    attached: BTreeMap<u64, Loopback>,
+    waiting: VecDeque<Netns>,
+}
+
+impl Inside {
+    /// Notes that the kernel is to answer in this namespace.
+    pub(super) fn want(&mut self, netns: Netns) {
+        self.waiting.push_back(netns);
+    }
+
+    /// Leaves the namespace's queries to others.
+    pub(super) fn forget(&mut self, cookie: u64) {
+        self.attached.remove(&cookie);
+        self.waiting.retain(|netns| netns.cookie != cookie);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Attaches to as many as are done at the same time, so that an observation that comes meanwhile
+    /// waits for no more than these. Where that fails the daemon goes on to answer.
+    pub(super) fn attach_some(&mut self, datapath: &Datapath) {
+        let some = AT_ONCE.min(self.waiting.len());
+        let some: Vec<_> = self.waiting.drain(..some).collect();
+        let results = for_each(&some, |netns| datapath.answer_inside(netns));
+        for (netns, result) in some.into_iter().zip(results) {
+            match result {
+                Ok(loopback) => drop(self.attached.insert(netns.cookie, loopback)),
+                Err(error) => {
+                    let netns = netns.path.display();
+                    tracing::warn!(%netns, %error, "the kernel answers no names in a container");
+                }
+            }
+        }
+    }
+}
