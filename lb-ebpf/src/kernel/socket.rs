@@ -222,7 +222,9 @@ impl Socket {
     #[inline(always)]
     fn socket(&self) -> *const bpf_sock {
         // SAFETY: the context outlives the program; the verifier checks that the field may be read.
-        unsafe { (*self.0).__bindgen_anon_1.sk }
+        let place = unsafe { (*self.0).__bindgen_anon_1 };
+        // SAFETY: the union has room for this one pointer and nothing else.
+        unsafe { place.sk }
     }
 
     #[inline(always)]
