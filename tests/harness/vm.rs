@@ -5,7 +5,7 @@
 //! executable that may be older than its sources.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, Output};
 
 /// For a whole test program on an emulated processor of a busy machine, in seconds.
@@ -22,13 +22,23 @@ pub fn on_kernel<S: AsRef<OsStr>>(kernel: &str, command: impl IntoIterator<Item 
     vm.output().expect("start cargo xtask vm")
 }
 
-/// Runs the current test program again on another kernel, but for the tests whose name has
+/// Runs the current test program again on another kernel, but for the tests whose name has one of
 /// `skipped` in it: those that came here. Panics with its output unless all others pass there.
-pub fn pass_again_on(kernel: &str, skipped: &str) {
-    let program = env::current_exe().expect("find the running program");
-    let arguments = ["--skip", skipped].map(OsStr::new);
+pub fn pass_again_on(kernel: &str, skipped: &[&str]) {
+    pass_on(kernel, skipped.iter().flat_map(|name| ["--skip", name]));
+}
 
-    let output = on_kernel(kernel, [program.as_os_str()].into_iter().chain(arguments));
+/// The same for the tests whose name has `chosen` in it.
+pub fn pass_only_on(kernel: &str, chosen: &str) {
+    pass_on(kernel, [chosen]);
+}
+
+fn pass_on<'a>(kernel: &str, arguments: impl IntoIterator<Item = &'a str>) {
+    let program = env::current_exe().expect("find the running program");
+    let mut command = vec![program.into_os_string()];
+    command.extend(arguments.into_iter().map(OsString::from));
+
+    let output = on_kernel(kernel, command);
 
     assert!(output.status.success(), "{}", told(&output));
     let stdout = String::from_utf8_lossy(&output.stdout);

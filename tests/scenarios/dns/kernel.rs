@@ -10,17 +10,22 @@ use lb_common::dns::{Answer, Question, View};
 use lb_ebpf::dns::native::{Memory, run};
 use lb_userspace::netns::Namespace;
 
-/// The program, or nothing where the kernel has no use for it.
+/// The program, or nothing: the library is asked then.
 pub(super) struct Kernel {
     ebpf: Option<Ebpf>,
 }
 
 impl Kernel {
-    pub(super) fn new(names: &Memory) -> Self {
-        if !lb_userspace::datapath::answers_names() {
-            eprintln!("only natively: this kernel is older than 6.13");
-            return Self { ebpf: None };
-        }
+    pub(super) fn natively(_names: &Memory) -> Self {
+        Self { ebpf: None }
+    }
+
+    pub(super) fn load(names: &Memory) -> Self {
+        assert!(
+            lb_userspace::datapath::answers_names(),
+            "this kernel is older than 6.13: run with `--skip {}`",
+            super::IN_THE_KERNEL
+        );
         let mut loader = veer_tests::object::loader();
         let mut ebpf = loader
             .load(veer_tests::object::bytes())
@@ -53,7 +58,7 @@ impl Kernel {
         map.insert(key, value, 0).expect("write");
     }
 
-    /// What becomes of a frame: in the kernel, or natively where that cannot be.
+    /// What becomes of a frame: in the kernel, or natively.
     pub(super) fn run(&mut self, frame: &[u8], names: &Memory) -> Vec<u8> {
         let Some(ebpf) = &mut self.ebpf else {
             return run(frame, names, now());

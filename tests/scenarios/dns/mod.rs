@@ -9,6 +9,31 @@ use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply};
 use kernel::{Kernel, now};
 use table::{A, PORT, names, plain, rows, wire, with};
 
+/// What the tests of the program itself have in their names: they need Linux 6.13.
+pub(crate) const IN_THE_KERNEL: &str = "in_the_kernel::";
+
+/// Makes whatever answers queries by these names.
+type Start = fn(&Memory) -> Kernel;
+
+macro_rules! scenarios {
+    ($($name:ident,)+) => {
+        mod natively {
+            $(#[test] fn $name() { super::$name(super::Kernel::natively); })+
+        }
+        mod in_the_kernel {
+            $(#[test] fn $name() { super::$name(super::Kernel::load); })+
+        }
+    };
+}
+
+scenarios! {
+    what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged,
+    other_frames_are_left_alone,
+    every_record_comes_first_sometimes,
+    the_time_that_is_left_is_counted_down,
+    mutated_queries_get_the_same_from_the_library_and_from_the_kernel,
+}
+
 /// Nanoseconds by which the clock that programs read may be behind ours: it moves with the timer's
 /// tick, which comes a hundred times a second at least.
 const LAG: u64 = 20_000_000;
@@ -48,10 +73,9 @@ fn replies(query: &[u8], names: &Memory, now: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-#[test]
-fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged() {
+fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged(start: Start) {
     let names = names(now());
-    let mut kernel = Kernel::new(&names);
+    let mut kernel = start(&names);
 
     for (what, query, said) in rows() {
         let asked = frame(&query, PORT);
@@ -83,10 +107,9 @@ fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged() {
     }
 }
 
-#[test]
-fn other_frames_are_left_alone() {
+fn other_frames_are_left_alone(start: Start) {
     let names = names(now());
-    let mut kernel = Kernel::new(&names);
+    let mut kernel = start(&names);
     let asked = frame(&plain("db", A), PORT);
 
     for (what, at, bytes) in [
@@ -110,10 +133,9 @@ fn other_frames_are_left_alone() {
     );
 }
 
-#[test]
-fn every_record_comes_first_sometimes() {
+fn every_record_comes_first_sometimes(start: Start) {
     let mut names = names(now());
-    let mut kernel = Kernel::new(&names);
+    let mut kernel = start(&names);
     let asked = frame(&plain("web", A), PORT);
     let mut first = [0; 3];
 
@@ -128,11 +150,10 @@ fn every_record_comes_first_sometimes() {
     assert!(first.iter().all(|count| *count > 50), "{first:?}");
 }
 
-#[test]
-fn the_time_that_is_left_is_counted_down() {
+fn the_time_that_is_left_is_counted_down(start: Start) {
     let started = now();
     let names = names(started);
-    let mut kernel = Kernel::new(&names);
+    let mut kernel = start(&names);
     let asked = frame(&plain("example.com", A), PORT);
 
     let before = now() - LAG;
@@ -141,17 +162,16 @@ fn the_time_that_is_left_is_counted_down() {
 
     let left = |now: u64| ((started + 200_500_000_000 - now) / 1_000_000_000) as u32;
     let body = &reply[12 + wire("example.com").len() + 4..];
-    let ttl = u32::from_be_bytes(*body[6..].first_chunk().unwrap());
+    let ttl = u32::from_be_bytes(*body[6..].first_chunk().expect("four bytes"));
     assert!((left(after)..=left(before)).contains(&ttl), "{ttl}");
     assert_eq!(body[22..26], ttl.to_be_bytes(), "the same in every record");
 }
 
-#[test]
-fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel() {
+fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel(start: Start) {
     // A run of a million takes `VEER_FUZZ=1000000`.
     let rounds = std::env::var("VEER_FUZZ").map_or(20_000, |text| text.parse().expect("a number"));
     let names = names(now());
-    let mut kernel = Kernel::new(&names);
+    let mut kernel = start(&names);
     let seeds: Vec<_> = rows().into_iter().map(|(_, query, _)| query).collect();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut answered = 0;
