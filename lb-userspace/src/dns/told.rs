@@ -9,7 +9,7 @@ use lb_common::Resolver;
 use lb_ebpf::dns::native::{Memory, reply};
 
 use super::kernel::{Numbers, answers, view};
-use super::query::{Query, Transport};
+use super::query::{Query, Rejected, Transport};
 use super::records::{Records, Upstreams};
 use super::reply::{Decision, decide};
 use super::tally::{Outcome, Path};
@@ -119,14 +119,38 @@ fn answered(path: Path, bytes: &[u8], reasons: Vec<String>) -> Told {
 
 /// The kernel's own decision, over what the records make of its maps.
 fn kernel_answers(records: &Records, cookie: u64, resolver: Resolver, query: &Query) -> bool {
-    let mut numbers = Numbers::default();
-    let answers = answers(records, &mut numbers);
-    let memory = Memory {
-        view: view(records, &numbers, cookie, resolver),
-        answers,
-        ..Memory::default()
-    };
-    reply(query.bytes(), &memory, 0).is_some()
+    reply(query.bytes(), &records.in_kernel(cookie, resolver), 0).is_some()
+}
+
+impl Records {
+    /// What a container in the namespace with this cookie is replied to `message`, one whole message that
+    /// came over UDP or TCP; `None`: nothing, or what others say.
+    pub fn reply(&self, cookie: u64, message: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
+        let transport = if over_tcp {
+            Transport::Tcp
+        } else {
+            Transport::Udp
+        };
+        match Query::parse(message, transport) {
+            Ok(query) => match decide(&query, self.view(cookie)) {
+                Decision::Reply(reply, _) => Some(reply),
+                Decision::Forward(_) => None,
+            },
+            Err(Rejected::Refused(reply)) => Some(reply),
+            Err(Rejected::Ignored) => None,
+        }
+    }
+
+    /// What the kernel has for that namespace, whose queries are led to `resolver`.
+    pub fn in_kernel(&self, cookie: u64, resolver: Resolver) -> Memory {
+        let mut numbers = Numbers::default();
+        let answers = answers(self, &mut numbers);
+        Memory {
+            view: view(self, &numbers, cookie, resolver),
+            answers,
+            ..Memory::default()
+        }
+    }
 }
 
 /// As a client would ask: over UDP, without EDNS. An address is asked for by its PTR name.
