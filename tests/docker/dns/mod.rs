@@ -3,7 +3,9 @@
 mod asking;
 mod comparison;
 mod nat;
+mod others;
 mod server;
+mod starts;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

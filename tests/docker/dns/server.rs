@@ -22,9 +22,11 @@ pub(super) struct NameServer {
 
 impl NameServer {
     pub(super) fn start(inside: &Namespace) -> Self {
-        let socket = inside
-            .run(|| UdpSocket::bind("0.0.0.0:53").unwrap())
-            .unwrap();
+        Self::start_at(inside, "0.0.0.0:53")
+    }
+
+    pub(super) fn start_at(inside: &Namespace, bind: &str) -> Self {
+        let socket = inside.run(|| UdpSocket::bind(bind).unwrap()).unwrap();
         let tick = Duration::from_millis(50);
         socket.set_read_timeout(Some(tick)).unwrap();
         let (asked, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));

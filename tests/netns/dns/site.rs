@@ -209,7 +209,7 @@ impl Served {
 }
 
 /// The container `web`, with both families, on the Network `front`.
-fn observed(netns: &Netns) -> Observed {
+pub fn observed(netns: &Netns) -> Observed {
     let observed = json!({
         "networks": [{
             "id": "1", "name": "front", "bridge": "br", "subnets": [], "internal": false, "labels": {},
