@@ -19,7 +19,8 @@ const ROOT: &str = "/proc/sys/net";
 pub enum Sysctl {
     /// Key below `net`, and its value.
     Is(String, &'static str),
-    /// Key, the value that is replaced, and the one in its place; other values stay.
+    /// Key, the value that is replaced, and the one in its place; other values stay, and where there is
+    /// no such setting there is nothing to do.
     Becomes(String, &'static str, &'static str),
     /// These ports are in the list of those that the kernel gives to nobody.
     Reserved(RangeInclusive<u16>),
@@ -60,7 +61,12 @@ impl Sysctls {
             Sysctl::Is(key, _) | Sysctl::Becomes(key, ..) => key.as_str(),
             Sysctl::Reserved(_) => RESERVED,
         };
-        let now = self.read(key)?;
+        let now = match (self.read(key), wanted) {
+            (Err(error), Sysctl::Becomes(..)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            (now, _) => now?,
+        };
         let value = match wanted {
             Sysctl::Is(_, value) => (now != *value).then(|| (*value).to_owned()),
             Sysctl::Becomes(_, from, to) => (now == *from).then(|| (*to).to_owned()),
@@ -209,6 +215,9 @@ mod tests {
             .unwrap();
         sysctls
             .set(&Sysctl::Becomes("a".to_owned(), "1", "2"))
+            .unwrap();
+        sysctls
+            .set(&Sysctl::Becomes("absent".to_owned(), "1", "2"))
             .unwrap();
         sysctls.write("a", "3").unwrap();
 

@@ -5,6 +5,7 @@
     reason = "what fails in a helper fails the test that asked for it"
 )]
 
+mod conformance;
 mod dns;
 mod matrix;
 mod ports;

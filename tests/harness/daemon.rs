@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use lb_userspace::netns::Namespace;
 use tempfile::TempDir;
 
 use crate::child::Guarded;
-use crate::deadline::eventually;
+use crate::deadline::within;
+
+/// How long it may take to answer first: the kernel has to verify its programs, on a machine with
+/// little to spare.
+const START: Duration = Duration::from_secs(120);
 
 /// Small maps: every test has its own.
 const MAPS: &str = "[maps]
@@ -79,7 +84,7 @@ impl Daemon {
             .stderr(log);
         let start = || Guarded::start(&mut command);
         self.process = Some(self.host.run(start).unwrap().unwrap());
-        eventually("veer's API answers", || {
+        within(START, "veer's API answers", || {
             let process = self.process.as_mut().expect("just started");
             assert!(process.is_running(), "veer ended:\n{}", self.log_text());
             self.try_veer(["status"]).status.success()

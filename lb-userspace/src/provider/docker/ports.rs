@@ -35,8 +35,12 @@ impl PortFacts {
                     (protocol, host, host_port, port)
                 })
                 .collect();
-            if names_no_address(asked.get(&key)) {
-                widen(&mut own);
+            let asked = asked
+                .get(&key)
+                .and_then(Option::as_deref)
+                .unwrap_or_default();
+            if !own.iter().any(|(_, host, ..)| is_v6(host)) {
+                widen(&mut own, asked, (protocol, port));
             }
             published.extend(own);
         }
@@ -52,26 +56,31 @@ impl PortFacts {
 
 type Binding = (Protocol, Option<IpAddr>, Option<u16>, u16);
 
-/// Whether a port was asked for at no address in particular; `-P` asks for none at all.
-fn names_no_address(asked: Option<&Option<Vec<PortBinding>>>) -> bool {
-    let asked = asked.and_then(Option::as_deref).unwrap_or_default();
-    let is_open = |binding: &PortBinding| binding.host_ip.as_deref().unwrap_or_default().is_empty();
-    asked.iter().all(is_open)
+fn is_v6(host: &Option<IpAddr>) -> bool {
+    host.is_some_and(|host| host.is_ipv6())
 }
 
 /// Without its proxies the Engine binds no IPv6 address for a container that has IPv4 alone. That is
-/// what they are needed for, and not here: what is bound at every IPv4 address alone is at all.
-fn widen(bindings: &mut [Binding]) {
+/// what they are needed for, and not here: what is bound at every IPv4 address and was `asked` for at
+/// no address in particular is at all, and a port that was asked for at an IPv6 address is there.
+fn widen(bound: &mut Vec<Binding>, asked: &[PortBinding], (protocol, port): (Protocol, u16)) {
     const ALL_V4: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let has_v6 = |host: &Option<IpAddr>| host.is_some_and(|host| host.is_ipv6());
-    if bindings.iter().any(|(_, host, ..)| has_v6(host)) {
-        return;
-    }
-    for (_, host, host_port, _) in bindings {
-        if *host == ALL_V4 && host_port.is_some() {
-            *host = None;
+    let address = |binding: &PortBinding| binding.host_ip.as_ref()?.parse().ok();
+    let of_v4 = asked.iter().any(|binding| address(binding) == ALL_V4);
+    // `-P` asks for nothing.
+    let of_none = asked.is_empty() || asked.iter().any(|binding| address(binding).is_none());
+    if of_none && !of_v4 {
+        for (_, host, host_port, _) in bound.iter_mut() {
+            if *host == ALL_V4 && host_port.is_some() {
+                *host = None;
+            }
         }
     }
+    bound.extend(asked.iter().filter_map(|binding| {
+        let host = address(binding).filter(IpAddr::is_ipv6)?;
+        let host_port = binding.host_port.as_ref()?.parse().ok()?;
+        (host_port != 0).then_some((protocol, Some(host), Some(host_port), port))
+    }));
 }
 
 /// `bindings` in order, those that go on in both port numbers as one.
@@ -174,6 +183,8 @@ mod tests {
         assert_eq!(addresses(&["0.0.0.0"], &[""]), [None]);
         assert_eq!(addresses(&["0.0.0.0"], &[]), [None], "by -P");
         assert_eq!(addresses(&["0.0.0.0"], &["0.0.0.0"]), [v4]);
+        let own = "::1".parse().ok();
+        assert_eq!(addresses(&["0.0.0.0"], &["0.0.0.0", "::1"]), [v4, own]);
         assert_eq!(addresses(&["0.0.0.0", "::"], &[""]), [v4, v6]);
         let one = "192.0.2.1";
         assert_eq!(addresses(&[one], &[""]), [one.parse().ok()]);

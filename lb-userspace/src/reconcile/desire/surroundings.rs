@@ -65,6 +65,11 @@ impl Surroundings<'_> {
         for key in ["route_localnet", "accept_local"] {
             sysctls.push(Sysctl::Is(format!("ipv4/conf/lo/{key}"), "1"));
         }
+        // Rules for what is forwarded are not for containers of one network among themselves.
+        for key in ["iptables", "ip6tables"] {
+            let key = format!("bridge/bridge-nf-call-{key}");
+            sysctls.push(Sysctl::Becomes(key, "1", "0"));
+        }
         let has_v6 = |network: &&Network| network.subnets.iter().any(|net| net.addr().is_ipv6());
         if leading().any(has_v6) {
             // A router takes no routes from other routers unless told to: uplinks go on doing so.
