@@ -11,6 +11,8 @@ use lb_common::{
 };
 use lb_ebpf::{CollectRequest, Verdict};
 use lb_userspace::datapath::set_constants;
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::engine::{At, Engine, Hook, Ran};
 use crate::surroundings;
@@ -32,9 +34,19 @@ pub fn start() -> InKernel {
     start_with_log(0)
 }
 
+/// Keeps this thread on its CPU, where the programs are run as well: refusals are limited on each CPU by
+/// itself.
+fn stay() {
+    let mut here = CpuSet::new();
+    let cpu = sched_getcpu().expect("ask for this CPU");
+    here.set(cpu).expect("name this CPU");
+    sched_setaffinity(Pid::from_raw(0), &here).expect("stay on this CPU");
+}
+
 /// Loads the object with the kernel's side of `aya-log` at a level: 0 is none, 5 is everything.
 pub fn start_with_log(level: u8) -> InKernel {
     surroundings::enter();
+    stay();
     let mut loader = EbpfLoader::new();
     set_constants(&mut loader, &level);
     for (name, size) in [
