@@ -1,16 +1,17 @@
 //! veer's datapath on a test's host, without a daemon: the real object, written by real Steps.
 
+mod small;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::{
     Addr, Algorithm, Connection, Endpoint, EndpointId, EndpointState, FlowKey, Frontend,
-    FrontendKey, Interface, InterfaceFlags, Mac, Network, NetworkFlags, Port, Reason, Settings,
-    Slot, Timeouts, Veth, VethFlags,
+    FrontendKey, Interface, InterfaceFlags, Mac, Network, NetworkFlags, Port, Reason, Slot, Veth,
+    VethFlags,
 };
 use lb_userspace::config::Maps;
 use lb_userspace::datapath::{Datapath, Filter, Hook, OBJECT, Options};
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::host::{Host, TestNetwork};
 use crate::station::{Family, Station};
+use small::{VIPS_V4, VIPS_V6, settings, sizes, slice_v4, slice_v6};
 
 /// Index of the loopback interface, in every namespace.
 const LOOPBACK: u32 = 1;
@@ -27,9 +29,6 @@ const LOOPBACK: u32 = 1;
 /// The host on its uplink.
 const HOST_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
-
-const VIPS_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
-const VIPS_V6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6565, 0x7200, 0, 0, 0, 0, 0);
 
 /// veer on one host. Everything that it loaded and pinned goes when the value is dropped.
 #[derive(Debug)]
@@ -473,45 +472,4 @@ impl Drop for Veer<'_> {
             Err(error) => eprintln!("{error}"),
         }
     }
-}
-
-/// Small maps: every test has its own.
-fn sizes() -> Maps {
-    Maps {
-        connections: 4_096,
-        half_open: 4_096,
-        affinity: 256,
-        fragments: 1_024,
-        veths: 64,
-        endpoints: 64,
-        frontends: 64,
-        slots: 1_024,
-        resolvers: 64,
-        dns_answers: 1_024,
-        events: 1 << 16,
-    }
-}
-
-fn settings() -> Settings {
-    Settings {
-        vips_v4: VIPS_V4.into(),
-        vips_v4_mask: Addr::mask(96 + 15),
-        vips_v6: VIPS_V6.into(),
-        vips_v6_mask: Addr::mask(48),
-        timeouts: Timeouts::default(),
-        refusals: 1_000,
-        events: 100,
-        ..Settings::default()
-    }
-}
-
-fn slice_v4(slice: u32) -> IpNet {
-    let base = Ipv4Addr::from(u32::from(VIPS_V4) + slice * 1_024);
-    Ipv4Net::new_assert(base, 22).into()
-}
-
-fn slice_v6(slice: u32) -> IpNet {
-    let mut segments = VIPS_V6.segments();
-    segments[3] = slice as u16;
-    Ipv6Net::new_assert(segments.into(), 64).into()
 }

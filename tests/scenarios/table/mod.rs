@@ -7,6 +7,7 @@ mod echo;
 mod fragments;
 mod guards;
 mod icmp_errors;
+mod inside;
 mod isolation;
 mod lifetime;
 mod loopback;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Scenario> {
         fragments::all(),
         guards::all(),
         icmp_errors::all(),
+        inside::all(),
         isolation::all(),
         lifetime::all(),
         loopback::all(),
