@@ -18,3 +18,4 @@ pub mod nft;
 pub mod provider;
 pub mod reconcile;
 pub mod sysctl;
+mod tool;

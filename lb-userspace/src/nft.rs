@@ -4,9 +4,11 @@
 //! away when it is no longer wanted.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::tool::run;
 
 /// Makes the table empty, whether it is there or not.
 const CLEARED: &str = "table inet veer\ndelete table inet veer\n";
@@ -48,16 +50,7 @@ fn load(text: &str) -> io::Result<()> {
             format!("run nft: {error}; install nftables, or set [ports] masquerade to ebpf");
         io::Error::new(error.kind(), message)
     };
-    let mut command = Command::new("nft");
-    command
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut nft = command.spawn().map_err(attempted)?;
-    if let Some(mut input) = nft.stdin.take() {
-        input.write_all(text.as_bytes()).map_err(attempted)?;
-    }
-    let output = nft.wait_with_output().map_err(attempted)?;
+    let output = run(Command::new("nft").args(["-f", "-"]), text).map_err(attempted)?;
     if output.status.success() {
         return Ok(());
     }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
 use lb_userspace::netns::Namespace;
-use veer_tests::host::Host;
+use veer_tests::host::{Host, TestNetwork};
 use veer_tests::server::{Answer, ask_with, read_answer};
-use veer_tests::station::{ANSWER, Family};
+use veer_tests::station::{ANSWER, Family, Station};
 use veer_tests::veer::Veer;
 
 /// Bytes that are sent and come back: many segments, cut late.
@@ -53,15 +53,21 @@ fn datagram(client: &Namespace, to: SocketAddr) -> Answer {
     ask_with(&socket, b"who").unwrap().0
 }
 
+/// A container on a Network of `ground`, somebody outside, and veer between them.
+fn site<'h>(ground: &'h Host, name: &'static str) -> (TestNetwork, Station, Namespace, Veer<'h>) {
+    let network = ground.network();
+    let [station] = ground.stations(&network, [name]);
+    let (outside, uplink) = ground.outside();
+    let mut veer = Veer::on(ground);
+    veer.serve(&[&station]);
+    veer.faces(uplink, &network);
+    (network, station, outside, veer)
+}
+
 #[test]
 fn a_stream_from_outside_reaches_a_published_port_whole() {
     let ground = Host::new();
-    let network = ground.network();
-    let [web] = ground.stations(&network, ["web"]);
-    let (outside, uplink) = ground.outside();
-    let mut veer = Veer::on(&ground);
-    veer.serve(&[&web]);
-    veer.faces(uplink, &network);
+    let (_network, web, outside, mut veer) = site(&ground, "web");
     veer.publish(8_080, &web, 80);
 
     for family in Family::BOTH {
@@ -78,12 +84,7 @@ fn a_stream_from_outside_reaches_a_published_port_whole() {
 #[test]
 fn a_stream_of_ipv6_reaches_a_container_that_has_ipv4_alone_whole() {
     let ground = Host::new();
-    let network = ground.network();
-    let [web] = ground.stations(&network, ["web"]);
-    let (outside, uplink) = ground.outside();
-    let mut veer = Veer::on(&ground);
-    veer.serve(&[&web]);
-    veer.faces(uplink, &network);
+    let (network, web, outside, mut veer) = site(&ground, "web");
     veer.without_ipv6(&web);
     veer.publish(8_080, &web, 80);
     let (_tcp, _udp) = (
@@ -101,12 +102,7 @@ fn a_stream_of_ipv6_reaches_a_container_that_has_ipv4_alone_whole() {
 #[test]
 fn a_stream_to_the_outside_leaves_under_the_hosts_name_whole() {
     let ground = Host::new();
-    let network = ground.network();
-    let [client] = ground.stations(&network, ["client"]);
-    let (outside, uplink) = ground.outside();
-    let mut veer = Veer::on(&ground);
-    veer.serve(&[&client]);
-    veer.faces(uplink, &network);
+    let (_network, client, outside, _veer) = site(&ground, "client");
 
     for family in Family::BOTH {
         let (_tcp, _udp) = (
@@ -131,12 +127,7 @@ fn a_stream_to_the_outside_leaves_under_the_hosts_name_whole() {
 #[test]
 fn a_process_on_a_loopback_address_reaches_a_published_port_whole() {
     let ground = Host::new();
-    let network = ground.network();
-    let [web] = ground.stations(&network, ["web"]);
-    let (_outside, uplink) = ground.outside();
-    let mut veer = Veer::on(&ground);
-    veer.serve(&[&web]);
-    veer.faces(uplink, &network);
+    let (network, web, _outside, mut veer) = site(&ground, "web");
     veer.publish(8_080, &web, 80);
     veer.hears_itself();
 
@@ -162,12 +153,7 @@ fn a_process_on_a_loopback_address_reaches_a_published_port_whole() {
 #[test]
 fn a_process_on_a_loopback_address_is_told_that_nobody_listens() {
     let ground = Host::new();
-    let network = ground.network();
-    let [web] = ground.stations(&network, ["web"]);
-    let (_outside, uplink) = ground.outside();
-    let mut veer = Veer::on(&ground);
-    veer.serve(&[&web]);
-    veer.faces(uplink, &network);
+    let (_network, web, _outside, mut veer) = site(&ground, "web");
     veer.publish(8_080, &web, 80);
     veer.hears_itself();
 

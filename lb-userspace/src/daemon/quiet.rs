@@ -12,7 +12,7 @@ use lb_common::Resolver;
 
 use super::shared::Shared;
 use crate::dns::{Nat, Taken};
-use crate::model::{Netns, RunState};
+use crate::model::{Netns, Observed, RunState};
 use crate::netns::for_each;
 use crate::reconcile::Desired;
 
@@ -53,7 +53,7 @@ impl Quiet {
 
     /// Takes the rules out of every namespace of `desired` in which they are for sure and that veer
     /// answers; forgets those that are not served any more.
-    pub(super) fn run(&mut self, shared: &Shared, desired: &Desired, running: &[Netns]) {
+    pub(super) fn run(&mut self, shared: &Shared, desired: &Desired, observed: &Observed) {
         let served = |cookie: &u64| {
             desired
                 .resolvers
@@ -79,7 +79,7 @@ impl Quiet {
             let is_done = self.taken.contains_key(&netns.cookie) || looks >= LOOKS;
             !is_done && answered.contains(&netns.cookie)
         };
-        let due: Vec<&Netns> = running.iter().filter(is_due).collect();
+        let due: Vec<&Netns> = running(observed).filter(is_due).collect();
         let results = for_each(&due, |netns| self.take(shared, netns));
         for (netns, result) in due.into_iter().zip(results) {
             *self.looks.entry(netns.cookie).or_default() += 1;
@@ -117,8 +117,8 @@ impl Quiet {
 }
 
 /// The namespaces of containers that run, and which therefore have whatever Docker gives them.
-pub(super) fn running(observed: &crate::model::Observed) -> Vec<Netns> {
+fn running(observed: &Observed) -> impl Iterator<Item = &Netns> {
     let containers = observed.containers.iter();
     let running = containers.filter(|it| matches!(it.state, RunState::Running));
-    running.filter_map(|it| it.netns.clone()).collect()
+    running.filter_map(|it| it.netns.as_ref())
 }

@@ -14,7 +14,7 @@ use super::apply::{Ended, carry_out};
 use super::failures::Subject;
 use super::inside::Inside;
 use super::pace::Pace;
-use super::quiet::{self, Quiet};
+use super::quiet::Quiet;
 use super::report::View;
 use super::shared::Shared;
 use super::visits::{Visit, Visited};
@@ -115,8 +115,7 @@ impl Rounds {
         self.leave(&visits.leave);
         self.forward(&desired);
         self.masquerade(&desired);
-        let running = quiet::running(&observed);
-        self.quiet.run(&self.shared, &desired, &running);
+        self.quiet.run(&self.shared, &desired, &observed);
         self.settle(&desired, now);
         self.shared.view.store(Arc::new(View {
             observed,

@@ -3,7 +3,6 @@
 use std::io;
 
 use super::visits::Visit;
-use crate::model::Netns;
 use crate::netns::Namespace;
 
 /// Adds and removes the routes of one visit.
@@ -11,7 +10,7 @@ pub(super) fn route(visit: &Visit) -> io::Result<()> {
     if visit.add.is_empty() && visit.remove.is_empty() {
         return Ok(());
     }
-    let namespace = open(&visit.netns)?;
+    let namespace = Namespace::of(&visit.netns)?;
     for route in &visit.add {
         namespace.add_route(route.container_ifindex, route.to)?;
     }
@@ -23,16 +22,4 @@ pub(super) fn route(visit: &Visit) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The namespace that `netns` names, if its path has not come to mean another one.
-fn open(netns: &Netns) -> io::Result<Namespace> {
-    let namespace = Namespace::open(&netns.path)?;
-    if namespace.cookie()? != netns.cookie {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{} means another namespace now", netns.path.display()),
-        ));
-    }
-    Ok(namespace)
 }

@@ -45,10 +45,7 @@ impl Datapath {
     pub fn answer_inside(&self, netns: &Netns) -> io::Result<Loopback> {
         let program = self.programs.get(DNS_LO);
         let program = program.map_err(io::Error::other)?;
-        let namespace = Namespace::open(&netns.path)?;
-        if namespace.cookie()? != netns.cookie {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let namespace = Namespace::of(netns)?;
         let attach = || expedited(|| bpf::attach_tcx_egress(program, LOOPBACK));
         Ok(Loopback {
             _link: namespace.run(attach)??,

@@ -69,7 +69,7 @@ impl Nat {
 
     /// Docker's rules inside `netns`; `None` if there are none (yet).
     pub fn find(&self, netns: &Netns) -> io::Result<Option<Taken>> {
-        let found = enter(netns)?.run(tables::find)??;
+        let found = Namespace::of(netns)?.run(tables::find)??;
         Ok(found.and_then(|(tool, rules)| {
             Some(Taken {
                 netns: netns.clone(),
@@ -88,13 +88,13 @@ impl Nat {
         let new = file.with_extension("new");
         fs::write(&new, serde_json::to_vec(found)?)?;
         fs::rename(new, file)?;
-        enter(&found.netns)?.run(|| found.tool.remove(&found.rules))?
+        Namespace::of(&found.netns)?.run(|| found.tool.remove(&found.rules))?
     }
 
     /// Puts back what was taken out of the namespace, unless Docker has done so meanwhile or the
     /// namespace is gone. Whether it was put back.
     pub fn put_back(&self, taken: &Taken) -> io::Result<bool> {
-        let restored = match enter(&taken.netns) {
+        let restored = match Namespace::of(&taken.netns) {
             Ok(namespace) => namespace.run(|| taken.restore())??,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(error),
@@ -130,15 +130,6 @@ impl Taken {
         }
         Ok(!is_there)
     }
-}
-
-/// The namespace; [`ErrorKind::NotFound`] if its path has come to mean another one, or nothing.
-fn enter(netns: &Netns) -> io::Result<Namespace> {
-    let namespace = Namespace::open(&netns.path)?;
-    if namespace.cookie()? == netns.cookie {
-        return Ok(namespace);
-    }
-    Err(ErrorKind::NotFound.into())
 }
 
 #[cfg(test)]

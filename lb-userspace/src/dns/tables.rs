@@ -1,10 +1,12 @@
 //! Docker's rules for 127.0.0.11 as the tools of the packet filter list and read them.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
-use std::process::{Command, Output, Stdio};
+use std::io::{self, ErrorKind};
+use std::process::{Command, Output};
 
 use serde::{Deserialize, Serialize};
+
+use crate::tool::run;
 
 /// Docker's chains in the table `nat`.
 const CHAINS: [&str; 2] = ["DOCKER_OUTPUT", "DOCKER_POSTROUTING"];
@@ -147,17 +149,4 @@ fn removal(rules: &str) -> String {
         text.push_str(&format!("-F {chain}\n-X {chain}\n"));
     }
     text + "COMMIT\n"
-}
-
-fn run(command: &mut Command, input: &str) -> io::Result<Output> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It says itself why it does not read on.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
 }

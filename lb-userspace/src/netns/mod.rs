@@ -37,7 +37,7 @@ pub use watch::{LinkChange, LinkWatch, watch_links};
 use netlink::Netlink;
 use tour::{Visit, enter};
 
-use crate::model::Host;
+use crate::model::{Host, Netns};
 
 /// A network namespace, kept alive while this value lives.
 #[derive(Debug)]
@@ -54,6 +54,19 @@ impl Namespace {
             })
         })?;
         Ok(Self { file: file.into() })
+    }
+
+    /// The namespace that `netns` is; [`io::ErrorKind::NotFound`] if its path has come to mean another
+    /// one, or nothing.
+    pub fn of(netns: &Netns) -> io::Result<Self> {
+        let namespace = Self::open(&netns.path)?;
+        if namespace.cookie()? == netns.cookie {
+            return Ok(namespace);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{} means another namespace now", netns.path.display()),
+        ))
     }
 
     /// The namespace of the calling thread.

@@ -8,32 +8,19 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::histogram::Histogram;
 use super::{Asking, Done, MESSAGE, Mode, WINDOW};
-use crate::cpu::Clock;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes written at once to a stream.
 const CHUNK: usize = 1 << 17;
 
-/// Asks as it is told, first to warm up and then for the figures.
+/// Asks as it is told.
 pub(super) fn ask(asking: &Asking, cpu: Option<usize>) -> Result<Done> {
     let mut client = Client::new(asking.mode, asking.to)?;
-    let mut ignored = Histogram::new();
-    client.go_on(asking.warm_up, &mut ignored)?;
-
-    let clock = Clock::new(&asking.with, cpu);
-    let (before, started) = (clock.read()?, Instant::now());
-    let mut latency = Histogram::new();
-    let work = client.go_on(asking.time, &mut latency)?;
-    let (wall, cpu) = (started.elapsed(), clock.read()? - before);
-    ensure!(work > 0, "nothing was answered at {}", asking.to);
-    Ok(Done {
-        work,
-        cpu_ns: cpu,
-        wall_ns: wall.as_nanos() as u64,
-        p50_ns: latency.quantile(50),
-        p99_ns: latency.quantile(99),
-    })
+    let course = &asking.course;
+    let done = course.measure(cpu, |time, latency| client.go_on(time, latency))?;
+    ensure!(done.work > 0, "nothing was answered at {}", asking.to);
+    Ok(done)
 }
 
 enum Client {

@@ -7,13 +7,14 @@ mod resolve;
 mod serve;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::cpu;
+use crate::cpu::{self, Clock};
+use histogram::Histogram;
 
 pub(crate) use flood::FRAME;
 pub(crate) use resolve::{Way, query};
@@ -84,6 +85,13 @@ struct Asking {
     mode: Mode,
     #[arg(long)]
     to: SocketAddr,
+    #[command(flatten)]
+    course: Course,
+}
+
+/// How a client is measured.
+#[derive(Debug, Args)]
+struct Course {
     /// How long, in milliseconds
     #[arg(long, value_parser = milliseconds)]
     time: Duration,
@@ -93,6 +101,30 @@ struct Asking {
     /// Processes that share the work, whose CPU time is counted besides the client's own
     #[arg(long, value_delimiter = ',')]
     with: Vec<u32>,
+}
+
+impl Course {
+    /// What `go_on` does: first to warm up and then for the figures.
+    fn measure(
+        &self,
+        cpu: Option<usize>,
+        mut go_on: impl FnMut(Duration, &mut Histogram) -> Result<u64>,
+    ) -> Result<Done> {
+        go_on(self.warm_up, &mut Histogram::new())?;
+
+        let clock = Clock::new(&self.with, cpu);
+        let (before, started) = (clock.read()?, Instant::now());
+        let mut latency = Histogram::new();
+        let work = go_on(self.time, &mut latency)?;
+        let (wall, cpu) = (started.elapsed(), clock.read()? - before);
+        Ok(Done {
+            work,
+            cpu_ns: cpu,
+            wall_ns: wall.as_nanos() as u64,
+            p50_ns: latency.quantile(50),
+            p99_ns: latency.quantile(99),
+        })
+    }
 }
 
 /// What a client did.

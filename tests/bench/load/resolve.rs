@@ -11,8 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 
 use super::histogram::Histogram;
-use super::{Done, milliseconds};
-use crate::cpu::Clock;
+use super::{Course, Done};
 
 /// How long an answer may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,18 +38,11 @@ pub(super) struct Resolving {
     to: SocketAddr,
     #[arg(long)]
     name: String,
-    /// How long, in milliseconds
-    #[arg(long, value_parser = milliseconds)]
-    time: Duration,
-    /// How long to ask before counting, in milliseconds
-    #[arg(long, value_parser = milliseconds)]
-    warm_up: Duration,
-    /// Processes that share the work
-    #[arg(long, value_delimiter = ',')]
-    with: Vec<u32>,
+    #[command(flatten)]
+    course: Course,
 }
 
-/// Asks as it is told, first to warm up and then for the figures.
+/// Asks as it is told.
 pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     let attempt = || format!("ask {}", told.to);
@@ -60,21 +52,10 @@ pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
         socket,
         query: query(&told.name),
     };
-    client.go_on(told.way, told.warm_up, &mut Histogram::new())?;
-
-    let clock = Clock::new(&told.with, cpu);
-    let (before, started) = (clock.read()?, Instant::now());
-    let mut latency = Histogram::new();
-    let work = client.go_on(told.way, told.time, &mut latency)?;
-    let (wall, cpu) = (started.elapsed(), clock.read()? - before);
-    ensure!(work > 0, "no query was answered by {}", told.to);
-    Ok(Done {
-        work,
-        cpu_ns: cpu,
-        wall_ns: wall.as_nanos() as u64,
-        p50_ns: latency.quantile(50),
-        p99_ns: latency.quantile(99),
-    })
+    let course = &told.course;
+    let done = course.measure(cpu, |time, latency| client.go_on(told.way, time, latency))?;
+    ensure!(done.work > 0, "no query was answered by {}", told.to);
+    Ok(done)
 }
 
 struct Client {
