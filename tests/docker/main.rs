@@ -7,6 +7,7 @@
 
 mod conformance;
 mod dns;
+mod many;
 mod matrix;
 mod ports;
 mod programs;

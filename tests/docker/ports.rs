@@ -1,6 +1,8 @@
 //! Published ports, the way out and isolation without Docker's rules and proxies. The numbers are those
 //! of the conformance scenarios in `docs/ports.md`.
 
+use veer_tests::installed::programs_in;
+
 use crate::street::{
     HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, ask, ask_from, ask_udp,
     ask_within, told,
@@ -274,33 +276,16 @@ fn ports_stay_reachable_while_the_daemon_is_away_and_nothing_else_is() {
 #[test]
 fn there_are_no_rules_and_no_proxies() {
     let street = Street::shared();
-    let web = street.run(&street.network(35, ""), "-p 8035:80");
+    let _web = street.run(&street.network(35, ""), "-p 8035:80");
     street.published(8_035);
 
-    for program in ["iptables-save", "ip6tables-save"] {
-        let mut command = std::process::Command::new(program);
-        let rules = street
-            .host
-            .namespace
-            .run(|| command.output())
-            .unwrap()
-            .unwrap();
-        let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
-        let rules: Vec<_> = rules
-            .lines()
-            .filter(|line| line.starts_with("-A"))
-            .collect();
-        assert_eq!(rules, [] as [&str; 0], "{program}");
-    }
-    let processes = std::process::Command::new("ps")
-        .args(["ax", "-o", "args"])
-        .output()
-        .unwrap();
-    let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
-    let proxies = processes
-        .lines()
-        .filter(|line| line.contains("docker-proxy") && line.contains("8035"));
-    assert_eq!(proxies.count(), 0, "{}", web.name);
+    street.has_no_rules();
+    let programs = programs_in(&street.host.namespace);
+    assert!(programs.contains(&"veer".to_owned()), "{programs:?}");
+    assert!(
+        !programs.contains(&"docker-proxy".to_owned()),
+        "{programs:?}"
+    );
 }
 
 #[test]

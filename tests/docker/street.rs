@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -109,6 +110,27 @@ impl Street {
         });
         let namespace = self.host.engine.namespace_of(&name);
         Resident { name, namespace }
+    }
+
+    /// Asserts that the host has no rules, whoever made them.
+    #[track_caller]
+    pub(crate) fn has_no_rules(&self) {
+        for (program, arguments) in [
+            ("iptables-save", &[][..]),
+            ("ip6tables-save", &[]),
+            ("nft", &["list", "ruleset"]),
+        ] {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            let output = self.host.namespace.run(|| command.output());
+            let output = output.unwrap().unwrap();
+            assert!(output.status.success(), "{program} fails");
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            // nft prints nothing of a host without tables.
+            let is_rule = |line: &&str| program == "nft" || line.starts_with("-A");
+            let rules: Vec<_> = told.lines().filter(is_rule).collect();
+            assert!(rules.is_empty(), "{program}:\n{told}");
+        }
     }
 
     /// Waits until veer has published the port.

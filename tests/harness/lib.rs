@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod engine;
 pub mod host;
 pub mod icmp;
+pub mod installed;
 pub mod object;
 pub mod offload;
 pub mod packets;
