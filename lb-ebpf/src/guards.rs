@@ -12,6 +12,7 @@ use crate::remember::conclude;
 use crate::settle::{Step, is_target_up, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::uplink_in::{OUTSIDE, STRANGER};
+use crate::way::LOOPBACK;
 use crate::{outward, track};
 
 /// What containers send to the host's stack: tcx ingress of a Network's bridge. A container that is
@@ -144,8 +145,23 @@ fn is_known(tables: &impl Tables, work: &mut Work) -> bool {
 
 #[inline(always)]
 fn outside(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Reason {
-    // Only what the host's stack has routed out of a bridge: endpoint_in's own packets come from veths.
-    let Some(network) = network_of(tables, frame.came_from()) else {
+    let from = frame.came_from();
+    // What containers send has been judged on their veths; the rest is the host's own.
+    if from == 0 || from == LOOPBACK || tables.veth(from).is_some() {
+        return Reason::Host;
+    }
+    let Some(interface) = tables.interface(from) else {
+        // Made while the daemon is away: it may be a Network's bridge.
+        return if is_guarded_otherwise(tables, None) {
+            Reason::Direct
+        } else {
+            Reason::NotProgrammed
+        };
+    };
+    if !interface.has(InterfaceFlags::BRIDGE) {
+        return Reason::Host;
+    }
+    let Some(network) = tables.network(interface.zone) else {
         return Reason::Host;
     };
     if is_guarded_otherwise(tables, Some(network)) {

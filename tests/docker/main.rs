@@ -5,6 +5,7 @@
     reason = "what fails in a helper fails the test that asked for it"
 )]
 
+mod boot;
 mod conformance;
 mod dns;
 mod many;

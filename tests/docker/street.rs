@@ -27,6 +27,12 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
 /// Addresses of the host's uplink.
 pub(crate) const HOST_V4: &str = "192.0.2.1";
 pub(crate) const HOST_V6: &str = "2001:db8:1::1";
+/// How an Engine is started that leaves everything to veer.
+pub(crate) const WITHOUT_RULES: &[&str] = &[
+    "--iptables=false",
+    "--ip6tables=false",
+    "--userland-proxy=false",
+];
 /// Addresses of who is outside.
 pub(crate) const OUTSIDE_V4: &str = "192.0.2.2";
 pub(crate) const OUTSIDE_V6: &str = "2001:db8:1::2";
@@ -47,12 +53,7 @@ impl Street {
 
     /// The same with more in veer's configuration.
     pub(crate) fn configured(config: &str) -> Self {
-        let arguments = [
-            "--iptables=false",
-            "--ip6tables=false",
-            "--userland-proxy=false",
-        ];
-        Self::started(&arguments, config)
+        Self::started(WITHOUT_RULES, config)
     }
 
     /// One whose Engine has its rules and proxies.
@@ -149,6 +150,15 @@ impl Street {
             })
         });
     }
+}
+
+/// Runs `ip` in `space`.
+pub(crate) fn ip(space: &Namespace, words: &str) {
+    let mut command = Command::new("ip");
+    command.args(words.split(' '));
+    let output = space.run(|| command.output()).unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {words}: {said}");
 }
 
 /// A namespace for the host and one outside, joined by the host's uplink.

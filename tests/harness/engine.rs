@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,9 @@ const APPLETS: &[&str] = &[
 #[derive(Debug)]
 pub struct Engine {
     folder: TempDir,
+    host: Namespace,
     pid: Pid,
-    /// Waits for the process, and gives its end.
+    /// Waits for the process, and gives its end. `None` while the Engine is stopped.
     keeper: Option<JoinHandle<std::io::Result<ExitStatus>>>,
 }
 
@@ -62,19 +64,46 @@ impl Engine {
         let folder = tempfile::Builder::new().prefix("veer-engine-").tempdir();
         let folder = folder.expect("make a folder for an Engine");
         fs::write(folder.path().join("daemon.json"), "{}").expect("write the Engine's settings");
-        let (pid, keeper) = {
-            let mut command = dockerd(folder.path());
-            command.args(arguments);
-            keep(host, command)
-        };
+        let (pid, keeper) = launch(&host, folder.path(), arguments);
         let engine = Self {
             folder,
+            host,
             pid,
             keeper: Some(keeper),
         };
         engine.await_answer();
         engine.import_image();
         engine
+    }
+
+    /// Stops it as a shutdown of the host does: with its containers, unless it was started with
+    /// `--live-restore`. What it keeps on disk stays.
+    pub fn stop(&mut self) {
+        let Some(keeper) = self.keeper.take() else {
+            return;
+        };
+        let _ = kill(self.pid, Signal::SIGTERM);
+        let deadline = Instant::now() + STOP;
+        while !keeper.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if !keeper.is_finished() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+        let _ = keeper.join();
+    }
+
+    /// Starts it again after [`Engine::stop`], with what it has on disk. Returns when it answers.
+    pub fn start_again(&mut self, arguments: &[&str]) {
+        assert!(self.keeper.is_none(), "the Engine runs");
+        let (pid, keeper) = launch(&self.host, self.folder.path(), arguments);
+        (self.pid, self.keeper) = (pid, Some(keeper));
+        self.await_answer();
+    }
+
+    /// The file that it reads its settings from.
+    pub fn settings(&self) -> PathBuf {
+        self.folder.path().join("daemon.json")
     }
 
     /// The process id of `dockerd`.
@@ -194,17 +223,21 @@ impl Engine {
     }
 
     /// Ends every process that belongs to this Engine and is still there: they carry its folder's
-    /// name, which is like no other.
+    /// name, which is like no other. What runs in a container has such a process for its parent.
     fn kill_leftovers(&self) {
         let folder = self.folder.path().to_string_lossy().into_owned();
-        for pid in processes() {
+        let is_ours = |pid: &i32| {
             let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             let program = program.to_string_lossy();
             let ours = program.contains("containerd") || program.contains("dockerd");
-            if ours && String::from_utf8_lossy(&arguments).contains(&folder) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+            ours && String::from_utf8_lossy(&arguments).contains(&folder)
+        };
+        let all = processes();
+        let ours: Vec<_> = all.iter().copied().filter(is_ours).collect();
+        let children = all.into_iter().filter(|pid| ours.contains(&parent(*pid)));
+        for pid in children.chain(ours.iter().copied()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 
@@ -232,20 +265,23 @@ impl Drop for Engine {
         if !all.trim().is_empty() {
             self.try_docker(["rm", "-f"].into_iter().chain(all.split_whitespace()));
         }
-        let _ = kill(self.pid, Signal::SIGTERM);
-        let deadline = Instant::now() + STOP;
-        if let Some(keeper) = self.keeper.take() {
-            while !keeper.is_finished() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(10));
-            }
-            if !keeper.is_finished() {
-                let _ = kill(self.pid, Signal::SIGKILL);
-            }
-            let _ = keeper.join();
-        }
+        self.stop();
         self.kill_leftovers();
         self.unmount_leftovers();
     }
+}
+
+/// Starts `dockerd` in `host`, with its data in `folder`.
+fn launch(
+    host: &Namespace,
+    folder: &Path,
+    arguments: &[&str],
+) -> (Pid, JoinHandle<std::io::Result<ExitStatus>>) {
+    let mut command = dockerd(folder);
+    command.args(arguments);
+    let path = format!("/proc/self/fd/{}", host.as_fd().as_raw_fd());
+    let again = Namespace::open(Path::new(&path)).expect("open a namespace again");
+    keep(again, command)
 }
 
 /// The Engine's command line. It ends with the test's process, even if that is killed.
@@ -285,6 +321,14 @@ fn keep(host: Namespace, mut command: Command) -> (Pid, JoinHandle<std::io::Resu
         Ok(pid) => (Pid::from_raw(pid.cast_signed()), keeper),
         Err(_) => panic!("start dockerd: {:?}", keeper.join()),
     }
+}
+
+/// The parent's number; 0 for a process that is gone.
+fn parent(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|number| number.trim().parse().ok())
+        .unwrap_or_default()
 }
 
 fn processes() -> Vec<i32> {

@@ -3,7 +3,9 @@
 use veer_tests::deadline::eventually;
 
 use super::{is_barred, is_pinged};
-use crate::street::{HOST_V4, OUTSIDE_V4, SILENCE, Server, Street, ask_within, told};
+use crate::street::{
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, ask, ask_within, told,
+};
 
 #[test]
 fn a_container_that_starts_while_the_daemon_is_away_is_reached_by_nobody_outside() {
@@ -30,4 +32,39 @@ fn a_container_that_starts_while_the_daemon_is_away_is_reached_by_nobody_outside
         ask_within(&street.outside, HOST_V4, 8_101, SILENCE)
             .is_ok_and(|answer| answer == told("late", OUTSIDE_V4))
     });
+}
+
+#[test]
+fn a_network_that_is_made_while_the_daemon_is_away_is_reached_by_nobody() {
+    let mut street = Street::new();
+    let other = street.run(&street.network(104, ""), "");
+    let _outside = Server::start(&street.outside, "outside", 8_106);
+    street.routes(105);
+    street.daemon.killed();
+
+    let net = street.network(105, "");
+    let words = format!("run -d --name late --network {net} -p 8105:80 veer-test sleep 100000");
+    street.host.engine.docker(words.split(' '));
+    let late = street.host.engine.namespace_of("late");
+    let _server = Server::start(&late, "late", 80);
+
+    for address in ["10.105.0.2", "fd00:105::2"] {
+        assert!(!is_pinged(&street.outside, address), "{address}");
+        for client in [&street.outside, &other.namespace] {
+            is_barred(client, address, 80);
+        }
+    }
+    street.daemon.returns();
+    street.published(8_105);
+    for (address, client) in [(HOST_V4, OUTSIDE_V4), (HOST_V6, OUTSIDE_V6)] {
+        let answer = ask(&street.outside, address, 8_105).unwrap();
+        assert_eq!(answer, told("late", client));
+    }
+    for (address, source) in [(OUTSIDE_V4, HOST_V4), (OUTSIDE_V6, HOST_V6)] {
+        let answer = ask(&late, address, 8_106).unwrap();
+        assert_eq!(answer, told("outside", source));
+    }
+    for address in ["10.105.0.2", "fd00:105::2"] {
+        is_barred(&street.outside, address, 80);
+    }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use lb_userspace::netns::Namespace;
 
-use crate::street::{HOST_V4, HOST_V6, SILENCE, Street, ask, ask_within};
+use crate::street::{HOST_V4, HOST_V6, SILENCE, Street, ask, ask_within, ip};
 
 /// The two addresses of the container that came as the `last` one into network `number`.
 fn addresses(number: u8, last: u8) -> [String; 2] {
@@ -18,15 +18,6 @@ fn addresses(number: u8, last: u8) -> [String; 2] {
         format!("10.{number}.0.{last}"),
         format!("fd00:{number}::{last}"),
     ]
-}
-
-/// Runs `ip` in `space`.
-fn ip(space: &Namespace, words: &str) {
-    let mut command = Command::new("ip");
-    command.args(words.split(' '));
-    let output = space.run(|| command.output()).unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {words}: {said}");
 }
 
 impl Street {

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use super::{addresses, ip, is_barred, is_pinged, reaches};
-use crate::street::{HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, ask, ask_udp, told};
+use super::{addresses, is_barred, is_pinged, reaches};
+use crate::street::{
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, ask, ask_udp, ip, told,
+};
 
 /// Options of `docker network create` for a gateway mode in both families.
 fn mode(name: &str) -> String {

@@ -14,13 +14,10 @@ use differences::{Difference, REPLACE};
 use probe::Outcome;
 use scene::Scene;
 
+use crate::street::WITHOUT_RULES;
+
 /// Docker 20.10 has rules for IPv6 among its experiments.
 const DOCKER: &[&str] = &["--experimental", "--ip6tables"];
-const WITHOUT_RULES: &[&str] = &[
-    "--iptables=false",
-    "--ip6tables=false",
-    "--userland-proxy=false",
-];
 
 /// The release that the lists were measured with. Others may have caught up with veer.
 const RELEASE: &str = "20.10.";

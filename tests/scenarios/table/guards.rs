@@ -36,6 +36,9 @@ fn into_bridge(came_from: u32) -> At {
     }
 }
 
+/// An interface that nobody has told of.
+const UNKNOWN: u32 = 4_000;
+
 /// Out of the host from `came_from`.
 fn out_of_host(came_from: u32) -> At {
     At {
@@ -212,6 +215,8 @@ fn out_of_the_host() -> Vec<Scenario> {
                 let_through(out_of_host(BRIDGE), from(host), Reason::Routed),
                 let_through(out_of_host(0), from(host), Reason::Host),
                 let_through(out_of_host(CLIENT.veth()), from(host), Reason::Host),
+                let_through(out_of_host(UPLINK), from(client), Reason::Host),
+                barred(out_of_host(UNKNOWN), from(host), Reason::NotProgrammed),
             ]
         },
     )
@@ -229,7 +234,8 @@ fn beside() -> Vec<Scenario> {
             let inward = tcp(outsider, client, SYN, b"");
             vec![
                 let_through(from_bridge(), out.clone(), Reason::Direct),
-                let_through(out_of_host(BRIDGE), out, Reason::Direct),
+                let_through(out_of_host(BRIDGE), out.clone(), Reason::Direct),
+                let_through(out_of_host(UNKNOWN), out, Reason::Direct),
                 let_through(into_bridge(UPLINK), inward, Reason::Direct),
             ]
         },
