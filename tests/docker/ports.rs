@@ -304,6 +304,12 @@ fn the_kernel_masquerades_if_it_is_to_and_lets_nobody_in() {
     }
     let answer = ask_within(&street.outside, "10.36.0.2", 80, SILENCE);
     assert!(answer.is_err(), "{answer:?}");
+    street.docker("network create --subnet 10.45.0.0/16 single");
+    let single = street.run("single", "-p 8045:80");
+    let _single = single.serves(80);
+    street.published(8_045);
+    let answer = ask(&street.outside, HOST_V6, 8_045).unwrap();
+    assert_eq!(answer, told(&single.name, "10.45.0.1"), "IPv6 to IPv4");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A host with an Engine and the real `veer`, and requests from its containers.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -151,9 +151,15 @@ impl Server {
         let listener = Arc::new(listener.unwrap());
         let (accepting, name) = (Arc::clone(&listener), name.to_string());
         let thread = thread::spawn(move || {
-            while let Ok((mut client, _)) = accepting.accept() {
-                // A client that has gone is its own affair.
-                let _ = client.write_all(name.as_bytes());
+            loop {
+                match accepting.accept() {
+                    // A client that has gone is its own affair, before it is accepted and after.
+                    Ok((mut client, _)) => {
+                        let _ = client.write_all(name.as_bytes());
+                    }
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(_shut_down) => return,
+                }
             }
         });
         Self {

@@ -248,10 +248,16 @@ impl Server {
         let (tcp, stopped) = (Arc::new(tcp), Arc::new(AtomicBool::new(false)));
         let (accepting, named) = (Arc::clone(&tcp), name.to_string());
         let answer_tcp = move || {
-            while let Ok((mut client, peer)) = accepting.accept() {
-                let peer = peer.ip().to_canonical();
-                // A client that has gone is its own affair.
-                let _ = client.write_all(told(&named, &peer.to_string()).as_bytes());
+            loop {
+                match accepting.accept() {
+                    // A client that has gone is its own affair, before it is accepted and after.
+                    Ok((mut client, peer)) => {
+                        let peer = peer.ip().to_canonical();
+                        let _ = client.write_all(told(&named, &peer.to_string()).as_bytes());
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(_shut_down) => return,
+                }
             }
         };
         let (ended, named) = (Arc::clone(&stopped), name.to_string());

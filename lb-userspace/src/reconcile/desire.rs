@@ -19,7 +19,7 @@ use super::aliases::aliases;
 use super::desired::{Desired, ServedNamespace, VipRoute};
 use super::identities::{Identities, Present, attachment_name};
 use super::{Fact, State};
-use crate::config::{Config, Masquerade, Mode, Vips};
+use crate::config::{Config, Mode, Vips};
 use crate::model::{
     Attachment, Container, Elsewhere, EndpointMode, Host, LabelPolicy, Network, NetworkId, Notice,
     Observed,
@@ -143,8 +143,8 @@ type Networks<'a> = BTreeMap<&'a NetworkId, &'a Network>;
 type Zones<'a> = BTreeMap<&'a NetworkId, Zone>;
 
 fn settings(config: &Config, host: &Host, beside: bool) -> Settings {
-    let masquerades = !beside && config.ports.masquerade == Masquerade::Ebpf;
-    let ports = masquerades.then(|| config.ports.masquerade_ports.clone());
+    // Whoever masquerades: clients of IPv6 are led to containers of IPv4 from these ports.
+    let ports = &config.ports.masquerade_ports;
     let Vips { ipv4, ipv6 } = config.vips;
     Settings {
         vips_v4: Addr::from(ipv4.network()),
@@ -154,8 +154,8 @@ fn settings(config: &Config, host: &Host, beside: bool) -> Settings {
         timeouts: config.timeouts,
         refusals: config.limits.refusals_per_second,
         events: config.limits.events_per_second,
-        masquerade_first: ports.as_ref().map_or(0, |ports| *ports.start()),
-        masquerade_last: ports.as_ref().map_or(0, |ports| *ports.end()),
+        masquerade_first: *ports.start(),
+        masquerade_last: *ports.end(),
         mode: if beside { Beside::BESIDE } else { 0 },
         dns_samples: config.dns.query_log,
         host_netns: host.cookie,

@@ -10,7 +10,7 @@ mod scene;
 use std::thread;
 
 use cell::{Cell, cells};
-use differences::{Difference, REPLACE};
+use differences::{BESIDE, Difference, REPLACE};
 use probe::Outcome;
 use scene::Scene;
 
@@ -27,26 +27,34 @@ const MANUAL: &str = include_str!("../../../docs/ports.md");
 #[test]
 fn a_host_with_veer_differs_from_one_with_docker_alone_where_it_is_said_and_nowhere_else() {
     let cells = cells();
-    let measure = |arguments, with_veer| {
+    let measure = &|arguments, with_veer| {
         let scene = Scene::new(arguments, with_veer);
         (scene.measure(&cells), scene.release())
     };
-    let ((docker, release), (veer, _)) = thread::scope(|scope| {
-        let docker = scope.spawn(|| measure(DOCKER, false));
-        let veer = scope.spawn(|| measure(WITHOUT_RULES, true));
-        (docker.join().unwrap(), veer.join().unwrap())
+    let [(docker, release), (replace, _), (beside, _)] = thread::scope(|scope| {
+        let hosts = [(DOCKER, false), (WITHOUT_RULES, true), (DOCKER, true)];
+        let hosts = hosts.map(|(arguments, veer)| scope.spawn(move || measure(arguments, veer)));
+        hosts.map(|host| host.join().unwrap())
     });
 
     let is_exact = release.starts_with(RELEASE);
-    let wrong = unexplained(&cells, &docker, &veer, REPLACE, is_exact);
-
-    assert!(wrong.is_empty(), "Docker {release}:\n{}", wrong.join("\n"));
+    for (mode, veer, list) in [
+        ("in place of Docker's rules", replace, REPLACE),
+        ("beside Docker's rules", beside, BESIDE),
+    ] {
+        let wrong = unexplained(&cells, &docker, &veer, list, is_exact);
+        assert!(
+            wrong.is_empty(),
+            "Docker {release}, {mode}:\n{}",
+            wrong.join("\n")
+        );
+    }
 }
 
 #[test]
 fn the_manual_gives_every_difference_with_its_reason() {
     let manual = MANUAL.split_whitespace().collect::<Vec<_>>().join(" ");
-    for difference in REPLACE {
+    for difference in REPLACE.iter().chain(BESIDE) {
         assert!(manual.contains(difference.reason), "{difference}");
     }
 }

@@ -85,10 +85,8 @@ impl Surroundings<'_> {
             );
             sysctls.push(Sysctl::Is("ipv6/conf/all/forwarding".to_owned(), "1"));
         }
-        if settings.masquerade_first != 0 {
-            let ports = settings.masquerade_first..=settings.masquerade_last;
-            sysctls.push(Sysctl::Reserved(ports));
-        }
+        let ports = settings.masquerade_first..=settings.masquerade_last;
+        sysctls.push(Sysctl::Reserved(ports));
         sysctls
     }
 
