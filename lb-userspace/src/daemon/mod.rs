@@ -33,7 +33,7 @@ use anyhow::Context as _;
 use lb_common::dns::Sample;
 use lb_common::{Event, Port, Resolver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use answers::Answers;
@@ -88,6 +88,8 @@ struct Daemon {
     rounds: Rounds,
     feed: Feed,
     watch: HostWatch,
+    /// A look at the host that is under way.
+    looking: Option<JoinHandle<std::io::Result<Host>>>,
     source: Source,
     signals: Signals,
     _server: Server,
@@ -164,6 +166,7 @@ impl Daemon {
             rounds,
             feed,
             watch,
+            looking: None,
             source,
             signals,
             _server: server,
@@ -185,10 +188,11 @@ impl Daemon {
                     self.round(true);
                 }
                 () = at(retry) => self.round(false),
-                changed = self.watch.changed() => {
+                changed = self.watch.changed(), if self.looking.is_none() => {
                     changed?;
                     self.look();
                 }
+                host = seen(&mut self.looking) => self.seen(host),
                 () = std::future::ready(()), if self.rounds.has_namespaces_waiting() => {
                     block_in_place(|| self.rounds.answer_inside());
                 }
@@ -210,10 +214,15 @@ impl Daemon {
         }
     }
 
-    /// Looks at the host's interfaces, addresses and routes again.
+    /// Looks at the host's interfaces, addresses and routes again. The kernel may keep a look waiting
+    /// for tens of milliseconds while somebody changes interfaces, and rounds must not wait with it.
     fn look(&mut self) {
-        let config = self.shared.config.load();
-        match block_in_place(|| look(&config, self.source)) {
+        let (config, source) = (self.shared.config.load_full(), self.source);
+        self.looking = Some(spawn_blocking(move || look(&config, source)));
+    }
+
+    fn seen(&mut self, host: std::io::Result<Host>) {
+        match host {
             Ok(host) if host == **self.shared.host.load() => {}
             Ok(host) => {
                 self.shared.host.store(Arc::new(host));
@@ -326,6 +335,18 @@ fn look(config: &Config, source: Source) -> std::io::Result<Host> {
     let mut host = Namespace::current()?.host()?;
     host.has_docker_rules = source == Source::Docker && Process::has_rules(&config.engine.socket);
     Ok(host)
+}
+
+/// Ends with the look that is under way; never, where there is none.
+async fn seen(looking: &mut Option<JoinHandle<std::io::Result<Host>>>) -> std::io::Result<Host> {
+    let Some(task) = looking else {
+        return pending().await;
+    };
+    let host = task
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    *looking = None;
+    host
 }
 
 /// Ticks that are never made up for.

@@ -101,6 +101,7 @@ impl Rounds {
         self.publish(&observed, &desired);
         self.take_over(&visits.enter, &names, now);
         tracing::debug!(
+            changed,
             visits = visits.enter.len(),
             ?programmed,
             routed = ?routed - programmed,

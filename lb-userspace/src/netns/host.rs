@@ -35,7 +35,13 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
         .map(|one| one.ifindex)
         .collect();
     let is_port = |one: &Interface| one.master.is_some_and(|master| bridges.contains(&master));
-    let interfaces = all.into_iter().filter(|one| !is_port(one)).map(|one| {
+    // A container's pair before the Engine plugs it in: nothing can be said to the host by it.
+    let is_loose =
+        |one: &Interface| one.kind == InterfaceKind::Veth && !one.is_up && one.addresses.is_empty();
+    let interfaces = all
+        .into_iter()
+        .filter(|one| !is_port(one) && !is_loose(one));
+    let interfaces = interfaces.map(|one| {
         let mut addresses = one.addresses;
         // Link-local addresses of IPv6 come last: a global one is what the host sends from.
         addresses.sort_by_key(|net| match net.addr() {

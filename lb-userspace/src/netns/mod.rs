@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 
 pub use host::{HostWatch, watch_host};
-pub use interface::{Interface, InterfaceKind};
+pub use interface::{Header, Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
 pub use pin::unpin;
 pub use route::Route;

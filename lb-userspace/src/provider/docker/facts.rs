@@ -75,6 +75,8 @@ pub(super) struct EndpointFacts {
     pub(super) network: Option<NetworkId>,
     /// `None` while it is not connected.
     pub(super) endpoint_id: Option<String>,
+    /// `None` while it is not connected, and where it has no MAC address.
+    pub(super) port: Option<Port>,
     /// Without the names that Docker adds by itself.
     pub(super) aliases: Vec<String>,
     pub(super) linked: Vec<Linked>,
@@ -207,7 +209,13 @@ impl EndpointFacts {
         }
         Self {
             network: text(settings.network_id).map(NetworkId),
-            endpoint_id: text(settings.endpoint_id),
+            endpoint_id: text(settings.endpoint_id.clone()),
+            port: Port::new(
+                settings.endpoint_id,
+                settings.mac_address,
+                settings.ip_address,
+                settings.global_ipv6_address,
+            ),
             aliases,
             linked: settings
                 .links
@@ -269,13 +277,27 @@ fn places(answer: HashMap<String, EndpointResource>) -> BTreeMap<ContainerId, Po
 }
 
 impl Port {
-    fn from_resource(answer: EndpointResource) -> Option<Self> {
+    fn new(
+        endpoint_id: Option<String>,
+        mac: Option<String>,
+        v4: Option<String>,
+        v6: Option<String>,
+    ) -> Option<Self> {
         Some(Self {
-            endpoint_id: text(answer.endpoint_id)?,
-            mac: mac(&answer.mac_address?)?,
-            v4: address(answer.ipv4_address),
-            v6: address(answer.ipv6_address),
+            endpoint_id: text(endpoint_id)?,
+            mac: parse_mac(&mac?)?,
+            v4: address(v4),
+            v6: address(v6),
         })
+    }
+
+    fn from_resource(answer: EndpointResource) -> Option<Self> {
+        Self::new(
+            answer.endpoint_id,
+            answer.mac_address,
+            answer.ipv4_address,
+            answer.ipv6_address,
+        )
     }
 }
 
@@ -307,13 +329,13 @@ fn text(value: Option<String>) -> Option<String> {
     value.filter(|text| !text.is_empty())
 }
 
-/// The address in `10.5.1.2/16`.
+/// The address in `10.5.1.2/16` or `10.5.1.2`.
 fn address<T: std::str::FromStr>(value: Option<String>) -> Option<T> {
     value?.split('/').next()?.parse().ok()
 }
 
 /// The bytes of `02:42:0a:05:01:02`.
-fn mac(value: &str) -> Option<[u8; 6]> {
+fn parse_mac(value: &str) -> Option<[u8; 6]> {
     let bytes: Option<Vec<u8>> = value
         .split(':')
         .map(|part| u8::from_str_radix(part, 16).ok())

@@ -161,6 +161,7 @@ impl Follower {
     pub(super) fn news(&mut self, engine: &Engine, news: &News) {
         self.last_event = Some(news.at);
         self.causes.add(news.at);
+        tracing::debug!(what = ?news.what, late = ?news.at.elapsed().ok(), "event");
         for subject in news.tell(&mut self.view) {
             self.causes.read_for(subject.clone(), news.at);
             self.heard.insert(subject.clone());
@@ -196,14 +197,21 @@ impl Follower {
         }
     }
 
-    /// Some container has got the interface whose host side is `ifindex`.
+    /// Some container has the interface whose host side is `ifindex`, or is about to.
     fn appeared(&mut self, ifindex: u32) {
-        if self.view.is_owned(ifindex) {
+        let is_awaited = !Errand::new(&self.view, Extent::Incomplete).is_empty();
+        // When the Engine tells of a container that it has connected, the kernel's side is done. What
+        // it tells can be served at once, without a visit that waits for the lock on interfaces.
+        let is_known = self.view.touched(ifindex);
+        if !self.view.is_owned(ifindex) {
+            self.stray_at.get_or_insert(Instant::now() + STRAY);
+            if is_awaited {
+                self.causes.add(SystemTime::now());
+            }
+        } else if !is_known {
             return;
         }
-        self.stray_at.get_or_insert(Instant::now() + STRAY);
-        if !Errand::new(&self.view, Extent::Incomplete).is_empty() {
-            self.causes.add(SystemTime::now());
+        if is_known || is_awaited {
             self.look(Extent::Incomplete);
         }
     }
@@ -219,6 +227,7 @@ impl Follower {
     pub(super) fn answered(&mut self, engine: &Engine, answer: Answer) -> Result<(), Lost> {
         match answer {
             Answer::Container(id, result) => {
+                tracing::debug!(container = id.short(), "inspected");
                 let subject = Subject::Container(id);
                 if self.reads.done(&subject) {
                     self.request(engine, subject);
@@ -228,6 +237,7 @@ impl Follower {
                 }
             }
             Answer::Network(id, result) => {
+                tracing::debug!(network = %id, "inspected");
                 let subject = Subject::Network(id);
                 let again = self.reads.done(&subject);
                 self.network(engine, &subject, result)?;
@@ -409,6 +419,9 @@ impl Follower {
             return;
         }
         self.looking.under_way = true;
+        for container in errand.visited() {
+            self.view.visiting(container);
+        }
         let host = Arc::clone(&self.host);
         self.tasks.spawn(async move {
             let seen = tokio::task::spawn_blocking(move || errand.run(&host)).await;
@@ -443,13 +456,19 @@ impl Follower {
         (self.changed, self.pressing) = (true, true);
     }
 
+    /// Whether the visit under way is about to bring what an observation would lack.
+    fn is_about_to_see(&self) -> bool {
+        self.looking.under_way && self.view.lacks_interfaces()
+    }
+
     /// Publishes what is known, unless nothing can have changed or more is known in a moment.
     pub(super) fn publish(&mut self) {
         let ripe = self.pressing || self.stage == Stage::Done;
-        if self.complete && self.changed && ripe && !self.looking.under_way {
+        if self.complete && self.changed && ripe && !self.is_about_to_see() {
             (self.changed, self.pressing) = (false, false);
             let caused_at = self.causes.untold();
             let told = self.publisher.publish(observe(&self.view), caused_at);
+            tracing::debug!(told, since_cause = ?caused_at.and_then(|at| at.elapsed().ok()), "observation");
             // A cause that has changed nothing is over when nothing more is to be read for it.
             if told || self.urgent.is_empty() {
                 self.causes.told();

@@ -44,6 +44,16 @@ impl HostLinks {
         })
     }
 
+    /// The number of the namespace that the other end of a pair is in, if the pair is plugged into a
+    /// bridge.
+    pub(super) fn leads_to(&self, ifindex: u32) -> Option<i32> {
+        let interface = self
+            .0
+            .get(&ifindex)
+            .filter(|_| self.leads_elsewhere(ifindex))?;
+        interface.peer_netns_id
+    }
+
     /// The interfaces on `bridge` whose other end is in another namespace, by index.
     pub(super) fn plugged_into(&self, bridge: &str) -> impl Iterator<Item = u32> {
         let plugged = self
@@ -103,6 +113,19 @@ impl Inside {
         })
     }
 
+    /// What a look would have found: `number` is the host's for the namespace.
+    #[cfg(test)]
+    pub(super) fn sample(number: i32, interfaces: Vec<Interface>) -> Self {
+        Self {
+            netns: Netns {
+                path: PathBuf::from(format!("/run/docker/netns/{number}")),
+                cookie: number.unsigned_abs().into(),
+            },
+            number: Some(number),
+            interfaces,
+        }
+    }
+
     /// The pair that connects this namespace to a bridge of the host.
     pub(super) fn link(&self, host: &HostLinks, bridge: &str) -> Option<Link> {
         self.interfaces.iter().find_map(|interface| {
@@ -126,6 +149,11 @@ impl Inside {
         self.interfaces
             .iter()
             .any(|interface| interface.peer_ifindex == Some(host_ifindex))
+    }
+
+    /// Whether the host's namespace calls this one by `number`.
+    pub(super) fn is_numbered(&self, number: i32) -> bool {
+        self.number == Some(number)
     }
 
     /// Whether the host has an end of any interface here.

@@ -74,6 +74,11 @@ impl Errand {
         errand
     }
 
+    /// The containers whose namespaces are visited.
+    pub(super) fn visited(&self) -> impl Iterator<Item = &ContainerId> {
+        self.visits.iter().map(|(id, _)| id)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.visits.is_empty() && self.search.is_none()
     }

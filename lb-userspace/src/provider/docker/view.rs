@@ -35,6 +35,8 @@ pub(super) struct Known {
     pub(super) facts: Option<ContainerFacts>,
     pub(super) phase: Phase,
     pub(super) inside: Option<Inside>,
+    /// Whether something has happened to an interface of its namespace since that was looked into.
+    pub(super) is_stale: bool,
     /// Why its namespace could not be looked into.
     pub(super) outside: Option<String>,
 }
@@ -57,8 +59,30 @@ impl View {
             known.inside = None;
             known.outside = None;
         }
+        if known.phase != Phase::Idle {
+            self.connect_as_told(&facts);
+        }
+        let known = self.containers.entry(facts.id.clone()).or_default();
         known.facts = Some(facts);
         doubts
+    }
+
+    /// Takes the places that a container's inspection gives it in networks that have not told of it
+    /// yet. They are asked all the same, and what they say holds.
+    fn connect_as_told(&mut self, facts: &ContainerFacts) {
+        for endpoint in facts.endpoints.values() {
+            let (Some(id), Some(port)) = (&endpoint.network, &endpoint.port) else {
+                continue;
+            };
+            if let Some(network) = self.networks.get_mut(id)
+                && network.is_served()
+            {
+                let place = network.ports.entry(facts.id.clone());
+                place.or_insert_with(|| port.clone());
+                let networks = self.attached.entry(facts.id.clone()).or_default();
+                networks.insert(id.clone());
+            }
+        }
     }
 
     fn doubts(&self, facts: &ContainerFacts) -> Vec<NetworkId> {
@@ -188,6 +212,34 @@ impl View {
         owners
     }
 
+    /// Takes note that something happened to the pair whose host side is `host_ifindex`. Returns
+    /// whether the other end is in the namespace of a known container, which is then to be looked into
+    /// again.
+    pub(super) fn touched(&mut self, host_ifindex: u32) -> bool {
+        let Some(number) = self.host.leads_to(host_ifindex) else {
+            return false;
+        };
+        let mut is_known = false;
+        for known in self.containers.values_mut() {
+            if known
+                .inside
+                .as_ref()
+                .is_some_and(|inside| inside.is_numbered(number))
+            {
+                known.is_stale = true;
+                is_known = true;
+            }
+        }
+        is_known
+    }
+
+    /// Takes note that a container's namespace is being looked into now.
+    pub(super) fn visiting(&mut self, container: &ContainerId) {
+        if let Some(known) = self.containers.get_mut(container) {
+            known.is_stale = false;
+        }
+    }
+
     /// Takes in what was seen inside a container's namespace.
     pub(super) fn looked(&mut self, container: &ContainerId, seen: Result<Inside, String>) {
         let Some(known) = self.containers.get_mut(container) else {
@@ -229,14 +281,31 @@ impl View {
             .filter(|(_, known)| known.phase != Phase::Idle)
     }
 
-    /// Whether something about a container's interfaces is not known that should be.
+    /// Whether something about a container's interfaces is not known that should be, or may be out of
+    /// date.
     pub(super) fn is_incomplete(&self, id: &ContainerId, known: &Known) -> bool {
+        known.is_stale || self.lacks_interface(id, known, |_, _| false)
+    }
+
+    /// Whether some container has an interface that is not known, or not as the Engine says it is.
+    pub(super) fn lacks_interfaces(&self) -> bool {
+        self.attached()
+            .any(|(id, known)| self.lacks_interface(id, known, |link, port| link.mac != port.mac))
+    }
+
+    fn lacks_interface(
+        &self,
+        id: &ContainerId,
+        known: &Known,
+        is_wrong: impl Fn(&Link, &Port) -> bool,
+    ) -> bool {
         let Some(inside) = &known.inside else {
             return true;
         };
         self.ports_of(id).any(|(facts, port)| {
-            let link = self.link(facts, inside);
-            link.is_none_or(|link| port.v6.is_some() && link.link_local.is_none())
+            self.link(facts, inside).is_none_or(|link| {
+                (port.v6.is_some() && link.link_local.is_none()) || is_wrong(&link, port)
+            })
         })
     }
 

@@ -4,11 +4,14 @@ use bollard::models::{ContainerInspectResponse, NetworkInspect};
 use serde_json::{Value, json};
 
 use super::super::facts::{ContainerFacts, NetworkFacts};
+use super::super::inside::Inside;
+use super::super::look::{Errand, Extent};
 use super::super::news::{News, What};
 use super::super::observe::observe;
 use super::super::signal::Signal;
 use super::super::view::{Subject, View};
 use crate::model::{ContainerId, Elsewhere, NetworkId, Observed, RunState};
+use crate::netns::{Header, Interface, InterfaceKind};
 
 fn id(number: u32) -> ContainerId {
     ContainerId(format!("{number:064x}"))
@@ -16,6 +19,18 @@ fn id(number: u32) -> ContainerId {
 
 fn network_id(number: u32) -> NetworkId {
     NetworkId(format!("{number:064x}"))
+}
+
+fn mac(network: u32, container: u32) -> String {
+    format!(
+        "02:42:0a:{network:02x}:{:02x}:{:02x}",
+        container >> 8,
+        container & 255
+    )
+}
+
+fn address(network: u32, container: u32) -> String {
+    format!("10.{network}.{}.{}", container >> 8, container & 255)
 }
 
 /// An inspection of container `number`, connected to `networks` when it runs.
@@ -27,6 +42,8 @@ pub(super) fn container(number: u32, status: &str, networks: &[u32]) -> Value {
             "NetworkID": if running { network_id(*network).0 } else { String::new() },
             "EndpointID": if running { format!("e{number}-{network}") } else { String::new() },
             "Gateway": if running { "10.0.0.1" } else { "" },
+            "MacAddress": if running { mac(*network, number) } else { String::new() },
+            "IPAddress": if running { address(*network, number) } else { String::new() },
         });
         (format!("net{network}"), settings)
     };
@@ -45,8 +62,8 @@ pub(super) fn network(number: u32, containers: &[u32]) -> Value {
     let port = |container: &u32| {
         let port = json!({
             "Name": format!("web{container}"), "EndpointID": format!("e{container}-{number}"),
-            "MacAddress": format!("02:42:0a:{number:02x}:{:02x}:{:02x}", container >> 8, container & 255),
-            "IPv4Address": format!("10.{number}.{}.{}/16", container >> 8, container & 255),
+            "MacAddress": mac(number, *container),
+            "IPv4Address": format!("{}/16", address(number, *container)),
             "IPv6Address": "",
         });
         (id(*container).0, port)
@@ -210,6 +227,30 @@ fn answers_that_disagree_are_asked_for_again() {
 }
 
 #[test]
+fn a_container_is_served_by_its_own_inspection_if_that_comes_first() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+
+    let doubted = story.inspected(container(7, "running", &[1]));
+    let early = story.observed();
+    story.network(network(1, &[7]));
+    let late = story.observed();
+
+    assert_eq!(
+        doubted,
+        [network_id(1)],
+        "the network is asked all the same"
+    );
+    assert_eq!(
+        early.containers[0].attachments[0].v4,
+        Some("10.1.0.7".parse().unwrap())
+    );
+    assert_eq!(early, late, "and has nothing to add");
+    story.network(network(1, &[]));
+    assert!(story.observed().containers.is_empty(), "what it says holds");
+}
+
+#[test]
 fn what_a_complete_list_does_not_have_is_forgotten() {
     let mut story = Story::default();
     story.network(network(1, &[7, 8]));
@@ -339,4 +380,51 @@ fn what_a_container_has_on_other_networks_is_observed_and_told() {
         (Elsewhere::Names, true),
     ];
     assert_eq!(found, expected);
+}
+
+/// A pair's end: `peer` is the other end's index, `elsewhere` the number of its namespace.
+fn end(ifindex: u32, peer: u32, elsewhere: Option<i32>, master: Option<u32>) -> Interface {
+    Interface {
+        ifindex,
+        name: format!("veth{ifindex}"),
+        mac: [2, 0, 0, 0, 0, 7],
+        peer_ifindex: Some(peer),
+        peer_netns_id: elsewhere,
+        master,
+        addresses: Vec::new(),
+        kind: InterfaceKind::Veth,
+        header: Header::Ethernet,
+        is_up: true,
+        has_carrier: true,
+    }
+}
+
+#[test]
+fn a_new_interface_of_a_known_container_is_looked_at_before_the_engine_tells() {
+    let mut story = Story::default();
+    story.network(network(1, &[7]));
+    story.inspected(container(7, "running", &[1]));
+    story.inspected(container(8, "running", &[]));
+    let bridge = Interface {
+        name: story.view.networks[&network_id(1)].network.bridge.clone(),
+        kind: InterfaceKind::Bridge,
+        ..end(3, 0, None, None)
+    };
+    let first = end(10, 11, Some(5), Some(3));
+    story.view.host.replace(vec![bridge, first]);
+    let seen = Inside::sample(5, vec![end(11, 10, None, None)]);
+    story.view.looked(&id(7), Ok(seen));
+    let incomplete = |story: &Story| Errand::new(&story.view, Extent::Incomplete);
+    assert!(incomplete(&story).is_empty(), "all is known");
+
+    story.view.host.changed(end(12, 13, Some(5), Some(3)));
+    let is_known = story.view.touched(12);
+
+    assert!(is_known);
+    let errand = incomplete(&story);
+    assert_eq!(errand.visited().collect::<Vec<_>>(), [&id(7)]);
+    story.view.visiting(&id(7));
+    assert!(incomplete(&story).is_empty(), "once");
+    story.view.host.changed(end(14, 15, Some(6), Some(3)));
+    assert!(!story.view.touched(14), "of a namespace that nobody knows");
 }
