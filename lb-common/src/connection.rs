@@ -65,6 +65,8 @@ impl ConnectionFlags {
     pub const ESTABLISHED: u16 = 1 << 6;
     /// Client and Backend are of different families: one of them sees an address of the host's.
     pub const OTHER_FAMILY: u16 = 1 << 7;
+    /// The client is a process of the host: nothing is forwarded between the two.
+    pub const OF_HOST: u16 = 1 << 8;
 
     /// Both FINs: nothing more is expected.
     pub const FINISHED: u16 = Self::FIN_CLIENT | Self::FIN_BACKEND;

@@ -33,6 +33,8 @@ pub struct RuleCounters {
     pub connections: u64,
     /// When it judged the last one, in nanoseconds since boot.
     pub last: u64,
+    /// Which rule this is about, by its content; 0: none.
+    pub identity: u64,
 }
 
-map_types!(FrontendCounters: 16, BackendCounters: 24, RuleCounters: 16);
+map_types!(FrontendCounters: 16, BackendCounters: 24, RuleCounters: 24);

@@ -25,7 +25,11 @@ pub struct Endpoint {
     /// An [`EndpointState`].
     pub state: u8,
     /// Always zero.
-    pub _pad: [u8; 15],
+    pub _pad: [u8; 3],
+    /// The next Endpoint of the same container, in a ring of all it has; 0: it is the only one.
+    pub sibling: EndpointId,
+    /// Always zero.
+    pub _rest: [u8; 8],
 }
 
 /// What may be sent to an Endpoint.

@@ -60,7 +60,7 @@ reasons! {
     IcmpErrorTranslated = "icmp-error-translated", false;
     /// Refused with a TCP reset.
     ResetSent = "reset-sent", true;
-    /// Refused with an ICMP port unreachable.
+    /// Refused with an ICMP error.
     UnreachableSent = "unreachable-sent", true;
     /// Headers are cut short or contradict themselves.
     Malformed = "malformed", true;
@@ -122,6 +122,8 @@ reasons! {
     NoRoute = "no-route", true;
     /// Larger than the way out takes: the sender is told what does.
     TooBigSent = "too-big-sent", true;
+    /// Its time to live ended here: the sender is told.
+    HopsExceeded = "hops-exceeded", true;
     /// An event that found no room in the ring buffer.
     EventLost = "event-lost", false;
 }

@@ -67,6 +67,14 @@ impl<F: Frame> Frame for Bare<'_, F> {
         Err(Reason::RewriteFailed)
     }
 
+    fn store_summed<T: Pod>(&mut self, _: u32, _: &T) -> Result<(), Reason> {
+        Err(Reason::RewriteFailed)
+    }
+
+    fn widen(&mut self, _: i32) -> Result<(), Reason> {
+        Err(Reason::RewriteFailed)
+    }
+
     fn patch_l4(&mut self, _: u32, _: u32, _: Checksum, _: bool) -> Result<(), Reason> {
         Err(Reason::RewriteFailed)
     }

@@ -28,7 +28,11 @@ pub fn deliver(
     tables.count_packet(work.this.backend, frame.len());
     frame.store(0, &target.mac)?;
     frame.address_to_host()?;
-    put(frame, work)?;
+    if work.this.has(Flags::OTHER_FAMILY) {
+        family::exchange(frame, work)?;
+    } else {
+        rewrite(frame, &work.packet, &work.this)?;
+    }
     // In a hairpin the Backend's replies go to the VIP, too.
     let reason = if work.this.has(Flags::FORWARD) {
         Reason::Forwarded
@@ -38,23 +42,11 @@ pub fn deliver(
     Ok(Outcome::deliver(target.ifindex, reason))
 }
 
-/// Gives the packet the addresses and ports of `work.this`, and its family.
+/// Gives the packet the addresses and ports of `entry`, and takes a hop where it crosses zones.
 #[inline(always)]
-pub fn put(frame: &mut impl Frame, work: &mut Work) -> Result<(), Reason> {
-    if work.this.has(Flags::OTHER_FAMILY) {
-        return if family::exchange(frame, work) {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        };
-    }
-    rewrite(frame, &work.packet, &work.this)
-}
-
-/// Gives the packet the addresses and ports of `entry`.
-#[inline(always)]
-fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
-    let addresses = put_addresses(frame, packet, &entry.source, &entry.destination)?;
+pub fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Result<(), Reason> {
+    let hops = packet.hops_after(entry);
+    let addresses = put_addresses(frame, packet, &entry.source, &entry.destination, hops)?;
     if packet.fragment() == Fragment::Later {
         return Ok(());
     }
@@ -69,14 +61,15 @@ fn rewrite(frame: &mut impl Frame, packet: &Packet, entry: &Connection) -> Resul
     put_ports(frame, packet, entry, checksum)
 }
 
-/// Gives the packet's IP header other addresses, and says what that does to the checksums of the
-/// layers above. With as few writes as there can be: each costs as much as a lookup.
+/// Gives the packet's IP header other addresses and that many hops, and says what that does to the
+/// checksums of the layers above. With as few writes as there can be: each costs as much as a lookup.
 #[inline(always)]
 pub fn put_addresses(
     frame: &mut impl Frame,
     packet: &Packet,
     source: &Addr,
     destination: &Addr,
+    hops: u8,
 ) -> Result<Delta, Reason> {
     let flow = &packet.flow;
     if packet.is_v4() {
@@ -84,14 +77,19 @@ pub fn put_addresses(
         let delta = Delta::ZERO
             .word(flow.source.v4_word(), source)
             .word(flow.destination.v4_word(), destination);
-        let at = ETHERNET + Ipv4::CHECKSUM;
-        let checksum = frame.load(at).ok_or(Reason::RewriteFailed)?;
+        let checksum = frame.load(ETHERNET + Ipv4::CHECKSUM);
+        let header = delta.half(ttl(packet, packet.hops), ttl(packet, hops));
         let end = Ipv4End {
-            checksum: delta.applied_to(checksum),
+            ttl: hops,
+            protocol: flow.protocol,
+            checksum: header.applied_to(checksum.ok_or(Reason::RewriteFailed)?),
             source,
             destination,
         };
-        return frame.store(at, &end).map(|()| delta);
+        return frame.store(ETHERNET + Ipv4::TTL, &end).map(|()| delta);
+    }
+    if hops != packet.hops {
+        frame.store_summed(ETHERNET + Ipv6::HOP_LIMIT, &hops)?;
     }
     // As they lie in their tables: there is no stack for copies.
     if *source != flow.source {
@@ -103,6 +101,12 @@ pub fn put_addresses(
     Ok(Delta::ZERO
         .words(flow.source.words(), source.words())
         .words(flow.destination.words(), destination.words()))
+}
+
+/// The half-word of an IPv4 header that has the time to live in it.
+#[inline(always)]
+const fn ttl(packet: &Packet, hops: u8) -> u16 {
+    u16::from_ne_bytes([hops, packet.flow.protocol])
 }
 
 #[inline(always)]

@@ -64,6 +64,10 @@ pub trait Frame {
     /// Writes a header or field. Checksums are not touched.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
 
+    /// Writes a field of the network header that no checksum but the header's own covers. Where the kernel
+    /// keeps the sum of the whole packet, it follows.
+    fn store_summed<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
+
     /// Applies a folded [`crate::Delta`] to the transport checksum at `offset`. The field may hold
     /// the sum of the pseudo header alone (checksum offload); the implementation knows. With `udp`,
     /// zero means "no checksum" and stays (RFC 768).
@@ -78,6 +82,10 @@ pub trait Frame {
     /// Makes room for an IPv4 header where an IPv6 header is, or the other way round, and changes the
     /// EtherType. The header's bytes are undefined then.
     fn exchange_header(&mut self, to_v4: bool) -> Result<(), Reason>;
+
+    /// Makes `bytes` more room between the network header and what follows, or less if negative. What is
+    /// in new room is undefined.
+    fn widen(&mut self, bytes: i32) -> Result<(), Reason>;
 
     /// Puts an Ethernet header without addresses in front of a packet that has none.
     fn dress(&mut self, ethertype: u16) -> Result<(), Reason>;

@@ -68,10 +68,12 @@ impl Ipv4 {
     }
 }
 
-/// What [`Ipv4`] has from its checksum on.
+/// What [`Ipv4`] has from its time to live on.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, packed(2))]
 pub struct Ipv4End {
+    pub ttl: u8,
+    pub protocol: u8,
     pub checksum: u16,
     pub source: u32,
     pub destination: u32,
@@ -91,6 +93,8 @@ pub struct Ipv6 {
 
 impl Ipv6 {
     pub const PAYLOAD_LENGTH: u32 = 4;
+    pub const NEXT_HEADER: u32 = 6;
+    pub const HOP_LIMIT: u32 = 7;
     pub const SOURCE: u32 = 8;
     pub const DESTINATION: u32 = 24;
     pub const LENGTH: u32 = 40;
@@ -111,6 +115,19 @@ pub struct Ipv6Beginning {
     pub hop_limit: u8,
 }
 
+impl Ipv6Beginning {
+    /// Of a packet with this many bytes behind its network header. Traffic class and flow label are zero.
+    #[inline(always)]
+    pub const fn new(next_header: u8, payload_length: u16, hop_limit: u8) -> Self {
+        Self {
+            version_class_flow: 0x6000_0000_u32.to_be(),
+            payload_length: payload_length.to_be(),
+            next_header,
+            hop_limit,
+        }
+    }
+}
+
 /// RFC 8200 §4.5.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, packed(2))]
@@ -119,6 +136,40 @@ pub struct Ipv6Fragment {
     pub reserved: u8,
     pub offset_more: u16,
     pub id: u32,
+}
+
+impl Ipv6Fragment {
+    pub const LENGTH: u32 = 8;
+
+    /// Of a fragment of IPv4, whose identification and fragment field are given as on the wire (RFC 7915
+    /// §4.1).
+    #[inline(always)]
+    pub const fn from_v4(next_header: u8, id: u16, fragment: u16) -> Self {
+        let has_more = fragment & Ipv4::MORE_FRAGMENTS != 0;
+        let offset = u16::from_be(fragment & Ipv4::FRAGMENT_OFFSET);
+        let [c, d] = id.to_ne_bytes();
+        Self {
+            next_header,
+            reserved: 0,
+            offset_more: (offset << 3 | has_more as u16).to_be(),
+            id: u32::from_ne_bytes([0, 0, c, d]),
+        }
+    }
+
+    /// What [`Ipv4::fragment`] is for the same fragment (RFC 7915 §5.1.1).
+    #[inline(always)]
+    pub const fn of_v4(&self) -> u16 {
+        let offset_more = u16::from_be(self.offset_more);
+        let has_more = offset_more & 1 != 0;
+        (offset_more >> 3).to_be() | if has_more { Ipv4::MORE_FRAGMENTS } else { 0 }
+    }
+
+    /// What there is room for in IPv4: the lower half of the identification, as on the wire.
+    #[inline(always)]
+    pub const fn short_id(&self) -> u16 {
+        let [_, _, c, d] = self.id.to_ne_bytes();
+        u16::from_ne_bytes([c, d])
+    }
 }
 
 /// The first two bytes of any other extension header.

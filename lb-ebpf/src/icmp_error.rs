@@ -12,16 +12,30 @@ use crate::deliver::put_addresses;
 use crate::frame::{Checksum, Frame};
 use crate::headers::{ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Fragment, TCP, Tcp, UDP, Udp};
 use crate::outcome::Outcome;
-use crate::outward;
 use crate::packet::{Fragment, Kind, icmp_kind};
 use crate::settle::is_target_up;
 use crate::tables::{Store, Tables, Work};
 use crate::way::Route;
+use crate::{icmp_exchange, outward};
 
 /// Translates an ICMP error that belongs to a Connection and sends it on; others are left alone, which
 /// is [`Reason::Direct`] or [`Reason::Host`], or dropped if they are for a VIP.
-#[inline(never)]
+#[inline(always)]
 pub fn translate(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    veth: &Veth,
+    work: &mut Work,
+) -> Outcome {
+    let outcome = within_family(frame, tables, veth, work);
+    if outcome == Outcome::OTHER_FAMILY {
+        return icmp_exchange::exchange(frame, tables, work);
+    }
+    outcome
+}
+
+#[inline(never)]
+fn within_family(
     frame: &mut impl Frame,
     tables: &impl Tables,
     veth: &Veth,
@@ -60,18 +74,29 @@ fn translated(
     if !is_target_up(tables, &work.this) {
         return Err(Reason::IcmpErrorUnknown);
     }
-    // What is quoted is of another family than what was sent.
-    if work.this.has(Flags::OTHER_FAMILY) {
-        return Err(Reason::IcmpErrorUnknown);
+    // Nobody is told about an error.
+    if work.packet.is_spent(&work.this) {
+        return Err(Reason::HopsExceeded);
     }
-    let route = if work.this.target == 0 {
-        Some(way_out(frame, tables, work)?)
-    } else {
-        None
-    };
+    if work.this.has(Flags::OTHER_FAMILY) {
+        work.quotation = quoted.l4;
+        return Ok(Outcome::OTHER_FAMILY);
+    }
+    let route = way_out(frame, tables, work)?;
     let inner = rewrite_quoted(frame, &quoted, work)?;
     rewrite_outer(frame, &quoted, work, inner)?;
-    if let Some(route) = route {
+    reach(frame, tables, work, route)
+}
+
+/// Hands the error on to where `work.this` leads: by `route`, or to its Endpoint.
+#[inline(always)]
+pub fn reach(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    work: &Work,
+    route: Route,
+) -> Result<Outcome, Reason> {
+    if work.this.target == 0 {
         frame.send_out(&work.way, route)?;
         return Ok(Outcome::leave(
             work.way.ifindex,
@@ -89,9 +114,12 @@ fn translated(
     ))
 }
 
-/// Where the error leaves the host, in `work.way`.
+/// Where the error leaves the host, in `work.way`; [`Route::None`] if it does not.
 #[inline(always)]
-fn way_out(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Route, Reason> {
+pub fn way_out(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<Route, Reason> {
+    if work.this.target != 0 {
+        return Ok(Route::None);
+    }
     let zone = work.packet.flow.zone;
     let bridge = tables.network(zone).ok_or(Reason::NoRoute)?.bridge;
     let source = *outer_source(work);
@@ -269,7 +297,8 @@ fn fix_checksum(
 #[inline(always)]
 fn outer_source(work: &Work) -> &Addr {
     let flow = &work.packet.flow;
-    if flow.source == work.reverse.source {
+    // Nor has a router a name in the other family.
+    if flow.source == work.reverse.source || work.this.has(Flags::OTHER_FAMILY) {
         &work.this.source
     } else {
         &flow.source
@@ -288,7 +317,8 @@ fn rewrite_outer(
     let source = outer_source(work);
     let checksum = work.packet.l4 + Icmp::CHECKSUM;
     frame.patch_l4(checksum, inner.fold(), Checksum::Segment, false)?;
-    let delta = put_addresses(frame, &work.packet, source, &entry.destination)?;
+    let hops = work.packet.hops_after(entry);
+    let delta = put_addresses(frame, &work.packet, source, &entry.destination, hops)?;
     if quoted.is_v4 {
         return Ok(());
     }

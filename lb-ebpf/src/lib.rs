@@ -28,6 +28,7 @@ mod frame;
 mod guards;
 mod headers;
 mod icmp_error;
+mod icmp_exchange;
 mod loopback_in;
 #[cfg(any(feature = "native", test))]
 pub mod native;

@@ -46,6 +46,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// The EtherType of a frame with an Ethernet header; 0 if it is cut short.
+    fn protocol_of_frame(&self) -> u16 {
+        self.load(ETHERTYPE).unwrap_or(0)
+    }
+
     fn range(&mut self, offset: u32, length: usize) -> Result<&mut [u8], Reason> {
         let start = offset as usize;
         self.bytes
@@ -105,6 +110,26 @@ impl Frame for Buffer {
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
         self.range(offset, size_of::<T>())?
             .copy_from_slice(bytemuck::bytes_of(value));
+        Ok(())
+    }
+
+    fn store_summed<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        self.store(offset, value)
+    }
+
+    fn widen(&mut self, bytes: i32) -> Result<(), Reason> {
+        let header = if self.protocol_of_frame() == TYPE_IPV4 {
+            Ipv4::LENGTH
+        } else {
+            Ipv6::LENGTH
+        };
+        let at = (ETHERNET + header) as usize;
+        let less = bytes.min(0).unsigned_abs() as usize;
+        let more = vec![0; bytes.max(0) as usize];
+        if self.bytes.len() < at + less {
+            return Err(Reason::RewriteFailed);
+        }
+        self.bytes.splice(at..at + less, more);
         Ok(())
     }
 

@@ -1,16 +1,20 @@
 //! Opening a Connection at a Frontend: its Backend and what its packets become.
 
 use lb_common::{
-    Affinity, AffinityKey, Connection, ConnectionFlags as Flags, Endpoint, Frontend, Port, Reason,
-    Slot, Veth,
+    Affinity, AffinityKey, Connection, ConnectionFlags as Flags, Endpoint, EndpointId, Frontend,
+    Port, Reason, Slot, Veth,
 };
 
-use crate::packet::{Fragment, Kind};
+use crate::packet::Kind;
 use crate::remember::{masquerading, preferring_own};
 use crate::select::choose;
 use crate::settle::Step;
 use crate::tables::{Tables, Work};
 use crate::track;
+use crate::uplink_in::OUTSIDE;
+
+/// How many Networks of a container are looked at for the client's.
+const SIBLINGS: u32 = 16;
 
 /// Begins a Connection at `work.frontend` for the packet: leaves its forward entry in `work.this`, to be
 /// remembered.
@@ -26,6 +30,10 @@ fn opened(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
         tables.count_refused(frontend.id);
         return Err(Reason::NoBackend);
     };
+    let slot = Slot {
+        endpoint: nearest(tables, veth, work, slot.endpoint) as EndpointId,
+        ..slot
+    };
     set_forward(tables, veth, work, &frontend, slot)?;
     if work.this.has(Flags::OTHER_FAMILY) || is_nameless(veth, work) {
         // The host calls the Backend by this address as well, from its own ports.
@@ -33,6 +41,31 @@ fn opened(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Result<Step, Re
         return Ok(Step::remember(masquerading(settings)));
     }
     Ok(Step::remember(preferring_own(work.packet.kind())))
+}
+
+/// The Endpoint that the container of `chosen` has on the client's own Network, if it has one there that
+/// takes Connections. It would answer by that one, whichever it was asked at.
+#[inline(never)]
+fn nearest(tables: &impl Tables, veth: &Veth, work: &Work, chosen: EndpointId) -> u64 {
+    let mut next = chosen;
+    for _ in 0..SIBLINGS {
+        let Some(endpoint) = tables.endpoint(next).filter(|_| veth.zone != OUTSIDE) else {
+            break;
+        };
+        let address = if work.packet.is_v4() {
+            &endpoint.v4
+        } else {
+            &endpoint.v6
+        };
+        if endpoint.zone == veth.zone && endpoint.is_active() && !address.is_none() {
+            return next as u64;
+        }
+        next = endpoint.sibling;
+        if next == 0 || next == chosen {
+            break;
+        }
+    }
+    chosen as u64
 }
 
 /// The Backend of a new Connection: the client's last one, if the Frontend has affinity and that one
@@ -140,6 +173,9 @@ fn is_nameless(veth: &Veth, work: &Work) -> bool {
 #[inline(always)]
 fn set_gateway(tables: &impl Tables, work: &mut Work, endpoint: &Endpoint) -> Result<(), Reason> {
     let network = tables.network(endpoint.zone).ok_or(Reason::NoBackend)?;
+    if work.packet.flow.source.is_loopback() {
+        work.this.flags |= Flags::OF_HOST;
+    }
     if !work.this.destination.is_none() {
         work.this.source = if work.packet.is_v4() {
             network.gateway_v4
@@ -152,8 +188,7 @@ fn set_gateway(tables: &impl Tables, work: &mut Work, endpoint: &Endpoint) -> Re
             Ok(())
         };
     }
-    let can = matches!(work.packet.kind(), Kind::Tcp | Kind::Udp)
-        && work.packet.fragment() == Fragment::Whole;
+    let can = matches!(work.packet.kind(), Kind::Tcp | Kind::Udp);
     if work.packet.is_v4() || !can || endpoint.v4.is_none() || network.gateway_v4.is_none() {
         return Err(Reason::NoBackend);
     }

@@ -2,6 +2,8 @@
 
 use lb_common::Reason;
 
+use crate::tables::Work;
+
 /// What the hook does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -27,6 +29,9 @@ impl Outcome {
     const DROP: u64 = 1;
     const DELIVER: u64 = 2;
     const LEAVE: u64 = 3;
+
+    /// Nothing yet: an ICMP error that goes on in the other family.
+    pub const OTHER_FAMILY: Self = Self(4);
 
     const fn pack(verdict: u64, reason: Reason, ifindex: u32) -> Self {
         Self(verdict | (reason as u64) << 8 | (ifindex as u64) << 32)
@@ -56,6 +61,13 @@ impl Outcome {
     #[inline(always)]
     pub const fn leave(ifindex: u32, reason: Reason) -> Self {
         Self::pack(Self::LEAVE, reason, ifindex)
+    }
+
+    /// The same, of which the verifier knows nothing any more ([`Work::blur`]): what is done with it is
+    /// followed once, and no branch of it is taken for dead.
+    #[inline(always)]
+    pub fn blurred(self, work: &mut Work) -> Self {
+        Self(work.blur(self.0))
     }
 
     /// What to do.

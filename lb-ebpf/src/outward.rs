@@ -5,7 +5,7 @@ use lb_common::{
     Zone,
 };
 
-use crate::deliver::put;
+use crate::deliver::rewrite;
 use crate::frame::Frame;
 use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind};
@@ -131,7 +131,8 @@ pub fn route(frame: &impl Frame, tables: &impl Tables, way: &mut Way, to: &Addr)
     }
 }
 
-/// Sends the packet out as `work.this` says: routes, rewrite, track, count. Drops it where there is no
+/// Sends the packet out as `work.this` says: routes, track, rewrite but for what goes to the other family,
+/// count. Drops it where there is no
 /// way ([`Reason::NoRoute`]), or where it is too large ([`Reason::TooBigSent`]): both are to be answered.
 #[inline(never)]
 pub fn leave(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
@@ -151,16 +152,12 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
     );
     way.ask(from, to, packet, bridge);
     way.measure(frame, packet);
-    let grows = this.has(Flags::OTHER_FAMILY) && packet.is_v4();
-    if grows {
-        way.add(family::DIFFERENCE);
-    }
+    let growth = family::growth(packet, this);
+    way.add(growth);
     let route = route(frame, tables, way, &this.destination);
     match route {
         Route::TooBig => {
-            if grows {
-                way.take(family::DIFFERENCE);
-            }
+            way.take(growth);
             return Err(Reason::TooBigSent);
         }
         Route::None => return Err(Reason::NoRoute),
@@ -171,7 +168,9 @@ fn left(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Result
         fragment::learn(tables, &work.packet, work.now);
     }
     tables.count_packet(work.this.backend, frame.len());
-    put(frame, work)?;
+    if !work.this.has(Flags::OTHER_FAMILY) {
+        rewrite(frame, &work.packet, &work.this)?;
+    }
     frame.send_out(&work.way, route)?;
     let reason = if work.this.has(Flags::FORWARD) {
         Reason::Outbound

@@ -1,7 +1,7 @@
 //! One parsed packet: what the decisions read.
 
 use bytemuck::{Pod, Zeroable};
-use lb_common::{Addr, FlowKey, Port, Reason, Zone};
+use lb_common::{Addr, Connection, ConnectionFlags as Flags, FlowKey, Port, Reason, Zone};
 
 use crate::frame::Frame;
 use crate::headers::{
@@ -27,7 +27,9 @@ pub struct Packet {
     pub icmp_type: u8,
     /// 4 or 6.
     pub version: u8,
-    _pad: [u8; 3],
+    /// Time to live, or hop limit.
+    pub hops: u8,
+    _pad: [u8; 2],
 }
 
 /// What kind of packet it is, as far as balancing cares.
@@ -108,6 +110,25 @@ impl Packet {
         self.version == 4
     }
 
+    /// Whether the way of `entry` leads from one zone into another, which is a router's work; inside a zone
+    /// it is a bridge's, and the host's own packets are not forwarded by it.
+    #[inline(always)]
+    const fn crosses(&self, entry: &Connection) -> bool {
+        self.flow.zone != entry.other_zone && !entry.has(Flags::OF_HOST)
+    }
+
+    /// Hops that are left once the packet has gone by `entry`.
+    #[inline(always)]
+    pub const fn hops_after(&self, entry: &Connection) -> u8 {
+        self.hops.wrapping_sub(self.crosses(entry) as u8)
+    }
+
+    /// Whether no hop is left for the way of `entry` (RFC 1812 §5.3.1, RFC 8200 §3).
+    #[inline(always)]
+    pub const fn is_spent(&self, entry: &Connection) -> bool {
+        self.crosses(entry) && self.hops <= 1
+    }
+
     /// Parses the network and transport header of an IPv4 or IPv6 packet into `self`.
     ///
     /// Fails with [`Reason::Malformed`] where headers are cut short or contradict themselves.
@@ -144,6 +165,7 @@ impl Packet {
             return Err(Reason::Malformed);
         }
         self.version = 4;
+        self.hops = ip.ttl;
         self.flow.source = Addr::from_v4_word(ip.source);
         self.flow.destination = Addr::from_v4_word(ip.destination);
         self.flow.protocol = ip.protocol;
@@ -166,6 +188,7 @@ impl Packet {
             return Err(Reason::Malformed);
         }
         self.version = 6;
+        self.hops = ip.hop_limit;
         self.flow.source = Addr::from_words(ip.source);
         self.flow.destination = Addr::from_words(ip.destination);
         // An IPv4 address in an IPv6 header would be another family's key (RFC 4038 §4.2).

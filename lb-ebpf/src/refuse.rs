@@ -28,6 +28,9 @@ pub fn refuse(
     reason: Reason,
 ) -> Outcome {
     let reason = Reason::from_index(work.blur(reason as u64) as u32);
+    if reason == Reason::HopsExceeded {
+        name_router(tables, veth, work);
+    }
     // Each answer is a BPF function of its own, called from here, so that their stacks do not add up.
     let answer = judge(tables, work, reason);
     let answer = Answer(work.blur(answer.0));
@@ -103,6 +106,9 @@ fn judge(tables: &impl Tables, work: &mut Work, reason: Reason) -> Answer {
         return Answer::LIMITED;
     }
     match (reason, packet.is_v4(), packet.kind()) {
+        // RFC 792, RFC 4443 §3.3.
+        (Reason::HopsExceeded, true, _) => Answer::error(11, 0, 0),
+        (Reason::HopsExceeded, false, _) => Answer::error(3, 0, 0),
         // RFC 1191, RFC 8201.
         (Reason::TooBigSent, true, _) => Answer::error(3, 4, work.way.fits()),
         (Reason::TooBigSent, false, _) => Answer::error(2, 0, work.way.fits()),
@@ -131,7 +137,25 @@ const fn is_answered(reason: Reason) -> bool {
             | Reason::NoRoute
             | Reason::NoSourceAddress
             | Reason::TooBigSent
+            | Reason::HopsExceeded
     )
+}
+
+/// Lets the answer to a container come from its gateway, which is the hop where the packet ends. To
+/// somebody outside it is the host that was asked, and its address is the packet's destination.
+#[inline(never)]
+fn name_router(tables: &impl Tables, veth: &Veth, work: &mut Work) {
+    let Some(network) = tables.network(veth.zone).filter(|_| veth.endpoint != 0) else {
+        return;
+    };
+    let gateway = if work.packet.is_v4() {
+        network.gateway_v4
+    } else {
+        network.gateway_v6
+    };
+    if !gateway.is_none() {
+        work.packet.flow.destination = gateway;
+    }
 }
 
 /// Gives the answer, which is in the frame, to whoever sent the packet.
@@ -280,7 +304,8 @@ fn put(
         let ethernet = ethernet_back(frame, veth, TYPE_IPV4)?;
         frame.resize(ETHERNET + Ipv4::LENGTH + length)?;
         frame.store(0, &ethernet)?;
-        let ip = ipv4(from, to, protocol, Ipv4::LENGTH as u16 + length as u16);
+        let total = Ipv4::LENGTH as u16 + length as u16;
+        let ip = ipv4(from, to, protocol, total, TTL);
         frame.store(ETHERNET, &ip)?;
         return Ok(ETHERNET + Ipv4::LENGTH);
     }
@@ -315,14 +340,14 @@ fn ethernet_back(frame: &impl Frame, veth: &Veth, ethertype: u16) -> Result<Ethe
 
 /// An IPv4 header without options, its checksum complete.
 #[inline(always)]
-pub fn ipv4(from: Addr, to: Addr, protocol: u8, total_length: u16) -> Ipv4 {
+pub fn ipv4(from: Addr, to: Addr, protocol: u8, total_length: u16, ttl: u8) -> Ipv4 {
     let mut ip = Ipv4 {
         version_ihl: 0x45,
         tos: 0,
         total_length: total_length.to_be(),
         id: 0,
         fragment: Ipv4::DO_NOT_FRAGMENT,
-        ttl: TTL,
+        ttl,
         protocol,
         checksum: 0,
         source: from.v4_word(),

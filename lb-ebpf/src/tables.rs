@@ -147,12 +147,14 @@ pub struct Work {
     pub quoted: [u32; 12],
     /// The sum of what goes into the ICMP error's checksum, folded.
     pub sum: u32,
+    /// Offset of the transport header that a translated ICMP error quotes.
+    pub quotation: u32,
     /// Where the packet leaves the host.
     pub way: Way,
     /// The zone that a packet leaves for: 0 or another Network's.
     pub beyond: Zone,
     /// Always zero.
-    pub _pad: u16,
+    pub _pad: [u16; 3],
     /// Nanoseconds since boot.
     pub now: u64,
     blurred: u64,

@@ -81,6 +81,20 @@ pub fn ip(from: End, to: End, ip: Ip, protocol: IpNumber, payload: &[u8]) -> Vec
     frame
 }
 
+/// The same frame one hop further.
+pub fn hop(mut frame: Vec<u8>) -> Vec<u8> {
+    let header = &mut frame[14..];
+    if header[0] >> 4 == 6 {
+        header[7] -= 1;
+        return frame;
+    }
+    header[8] -= 1;
+    let (mut ip, _) = Ipv4Header::from_slice(header).expect("a frame of IPv4");
+    ip.header_checksum = ip.calc_header_checksum();
+    header[..20].copy_from_slice(&ip.to_bytes());
+    frame
+}
+
 /// An IP packet without Ethernet.
 pub fn datagram(from: IpAddr, to: IpAddr, ip: Ip, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
     match (from, to) {

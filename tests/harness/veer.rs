@@ -388,7 +388,7 @@ impl<'h> Veer<'h> {
             mac,
             zone: station.zone,
             state: EndpointState::Active as u8,
-            _pad: [0; 15],
+            ..Endpoint::default()
         };
         let veth = Veth {
             v4,

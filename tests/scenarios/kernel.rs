@@ -237,7 +237,7 @@ impl Engine for InKernel {
         self.empty_trie::<16, 4>("SUBNETS");
         for index in 0..LOW_IDS {
             self.put_at::<Network, 144>("NETWORKS", index, Network::default());
-            self.put_per_cpu("RULE_COUNTERS", index, [0_u64; 2]);
+            self.put_per_cpu("RULE_COUNTERS", index, [0_u64; 3]);
         }
         for index in crate::world::World::hosting().ports.into_keys() {
             self.put_at::<Cells, 8>("PORTS", index, Cells::default());
@@ -380,11 +380,11 @@ impl Engine for InKernel {
 
     fn judged(&mut self, rule: u16) -> u64 {
         let map = self.ebpf.map_mut("RULE_COUNTERS").expect("a map");
-        let counters: PerCpuArray<_, [u64; 2]> = map.try_into().expect("a per-CPU array");
+        let counters: PerCpuArray<_, [u64; 3]> = map.try_into().expect("a per-CPU array");
         let values = counters
             .get(&u32::from(rule), 0)
             .expect("read the rules' counters");
-        values.iter().map(|[connections, _last]| connections).sum()
+        values.iter().map(|[connections, ..]| connections).sum()
     }
 
     fn collect(&mut self, request: CollectRequest) -> bool {

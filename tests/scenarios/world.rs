@@ -96,7 +96,7 @@ impl World {
                 mac: host.mac(),
                 zone: host.zone(),
                 state: EndpointState::Active as u8,
-                _pad: [0; 15],
+                ..Endpoint::default()
             },
         );
     }

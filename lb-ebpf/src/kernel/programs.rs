@@ -70,7 +70,7 @@ fn run(context: TcContext, decide: impl Fn(&mut Skb, &Maps, &mut Work) -> Outcom
     let Some(work) = Maps::work() else {
         return NEXT;
     };
-    let outcome = decide(&mut skb, &Maps, work);
+    let outcome = decide(&mut skb, &Maps, work).blurred(work);
     log(&skb, work, outcome);
     match outcome.verdict() {
         Verdict::Pass => NEXT,

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-    bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail,
-    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -30,6 +30,10 @@ const PACKET_HOST: u32 = 0;
 /// `BPF_F_INGRESS`: the packet comes in at the interface.
 const INGRESS: u64 = 1;
 
+/// `BPF_F_RECOMPUTE_CSUM`: the sum of the whole packet follows, where the kernel keeps one.
+const RECOMPUTE_SUM: u64 = 1;
+/// `BPF_ADJ_ROOM_NET`: room behind the network header.
+const NETWORK_HEADER: u32 = 0;
 /// `BPF_F_PSEUDO_HDR`: the change is in the pseudo header.
 const PSEUDO_HEADER: u64 = 1 << 4;
 /// `BPF_F_MARK_MANGLED_0`: a UDP checksum of zero stays zero.
@@ -212,6 +216,26 @@ impl Frame for Skb {
                 0,
             )
         })
+    }
+
+    #[inline(always)]
+    fn store_summed<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        // SAFETY: the helper reads `size_of::<T>()` bytes of a live value.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.context.skb.skb,
+                offset,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                RECOMPUTE_SUM,
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn widen(&mut self, bytes: i32) -> Result<(), Reason> {
+        // SAFETY: all arguments but the context are values.
+        done(unsafe { bpf_skb_adjust_room(self.context.skb.skb, bytes, NETWORK_HEADER, 0) })
     }
 
     #[inline(always)]

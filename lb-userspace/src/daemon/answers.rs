@@ -96,16 +96,14 @@ impl Api for Answers {
     async fn firewall(&self) -> Result<Vec<RuleRow>, ApiError> {
         let rows = |shared: &Shared| {
             let (datapath, now) = (shared.datapath(), datapath::now().unwrap_or_default());
-            let rules = &shared.config.load().firewall;
-            let numbered = rules
-                .iter()
-                .zip(1..)
-                .map(|(rule, number)| (number, Some(rule)));
-            let row = |(number, rule): (u16, Option<&FirewallRule>)| {
+            let view = shared.view();
+            let rules = view.desired.firewall.iter().zip(1..);
+            let rules = rules.map(|(served, place)| (place, served.number, Some(&served.rule)));
+            let row = |(place, number, rule): (u16, u16, Option<&FirewallRule>)| {
                 let counters = datapath.rule_counters(u32::from(number))?;
-                Ok(rule_row(number, rule, counters, now))
+                Ok(rule_row(place, rule, counters, now))
             };
-            numbered.chain([(0, None)]).map(row).collect()
+            rules.chain([(0, 0, None)]).map(row).collect()
         };
         self.ask(rows).await
     }
@@ -205,7 +203,7 @@ fn log_row(sample: Sample, names: &BTreeMap<u64, String>) -> DnsLogRow {
 }
 
 /// A rule by its place, or what stands for Frontends' own lists.
-fn rule_row(number: u16, rule: Option<&FirewallRule>, counters: RuleCounters, now: u64) -> RuleRow {
+fn rule_row(place: u16, rule: Option<&FirewallRule>, counters: RuleCounters, now: u64) -> RuleRow {
     let action = |rule: &FirewallRule| if rule.allows { "allow" } else { "deny" };
     let ports = |ports: &RangeInclusive<u16>| match ports.start() == ports.end() {
         true => ports.start().to_string(),
@@ -214,7 +212,7 @@ fn rule_row(number: u16, rule: Option<&FirewallRule>, counters: RuleCounters, no
     let has_judged = counters.last != 0;
     let idle = now.saturating_sub(counters.last) / 1_000_000_000;
     RuleRow {
-        rule: number,
+        rule: place,
         action: rule.map(|rule| action(rule).to_owned()),
         source: rule.and_then(|rule| Some(rule.source?.to_string())),
         address: rule.and_then(|rule| rule.address),

@@ -28,6 +28,7 @@ impl Maps {
         for cpu in self.rule_counters.get(rule)? {
             sum.connections += cpu.connections;
             sum.last = sum.last.max(cpu.last);
+            sum.identity = cpu.identity;
         }
         Ok(sum)
     }

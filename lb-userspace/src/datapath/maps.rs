@@ -387,6 +387,20 @@ impl<V: Pod> PerCpu<V> {
         Ok(Self::new(self.inner.try_clone()?))
     }
 
+    pub(super) fn len(&self) -> u32 {
+        self.inner.len()
+    }
+
+    /// Gives all CPUs the same value at `index`.
+    pub(super) fn put_all(&self, index: u32, value: &V) -> Result<(), DatapathError> {
+        // The kernel rounds each CPU's value up to whole words.
+        let mut one = vec![0; size_of::<V>().next_multiple_of(8)];
+        one[..size_of::<V>()].copy_from_slice(bytemuck::bytes_of(value));
+        let all = one.repeat(self.inner.map.value_len() / one.len());
+        let put = self.inner.map.update(&index.to_ne_bytes(), &all);
+        put.map_err(|error| self.inner.error("write", error))
+    }
+
     /// The values of all CPUs at `index`.
     pub fn get(&self, index: u32) -> Result<Vec<V>, DatapathError> {
         let mut bytes = vec![0; self.inner.map.value_len()];

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 
 use lb_common::{
-    Cells as Four, Endpoint, EndpointId, EndpointState, Frontend, Local, Network, Slot,
+    Cells as Four, Endpoint, EndpointId, EndpointState, Frontend, Local, Network, RuleCounters,
+    Slot,
 };
 
 use super::error::DatapathError;
@@ -30,6 +31,12 @@ pub(super) fn actual(maps: &Maps, hooks: &Hooks<'_>) -> Result<State, DatapathEr
 
 fn facts(maps: &Maps) -> Result<BTreeMap<Place, Fact>, DatapathError> {
     let mut facts = Vec::new();
+    for number in 1..maps.rule_counters.len() {
+        let identity = maps.count_rule(number)?.identity;
+        if identity != 0 {
+            facts.push(Fact::Rule(number as u16, identity));
+        }
+    }
     facts.extend(
         maps.sources
             .entries()?
@@ -150,6 +157,7 @@ pub(super) fn apply(
 
 fn put_fact(maps: &Maps, fact: &Fact) -> Result<(), DatapathError> {
     match fact {
+        Fact::Rule(number, identity) => put_rule(maps, *number, *identity),
         Fact::Source(key, source) => maps.sources.put(key, source),
         Fact::Network(zone, network) => maps.networks.put(u32::from(*zone), network),
         Fact::Subnet(key, subnet) => maps.subnets.put(key, subnet),
@@ -162,6 +170,7 @@ fn put_fact(maps: &Maps, fact: &Fact) -> Result<(), DatapathError> {
 
 fn remove_fact(maps: &Maps, place: &Place) -> Result<(), DatapathError> {
     match place {
+        Place::Rule(number) => put_rule(maps, *number, 0),
         Place::Source(key) => maps.sources.remove(key).map(drop),
         Place::Network(zone) => maps.networks.put(u32::from(*zone), &Network::default()),
         Place::Subnet(key) => maps.subnets.remove(key).map(drop),
@@ -170,6 +179,15 @@ fn remove_fact(maps: &Maps, place: &Place) -> Result<(), DatapathError> {
         Place::OpenPort(port) => maps.open_ports.remove(port).map(drop),
         Place::Link(link) => maps.links.remove(link).map(drop),
     }
+}
+
+/// Has a counter begin anew.
+fn put_rule(maps: &Maps, number: u16, identity: u64) -> Result<(), DatapathError> {
+    let fresh = RuleCounters {
+        identity,
+        ..RuleCounters::default()
+    };
+    maps.rule_counters.put_all(u32::from(number), &fresh)
 }
 
 fn put_ports(maps: &Maps, run: &Run) -> Result<(), DatapathError> {

@@ -7,6 +7,7 @@ use lb_common::{Algorithm, EndpointId, Zone};
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use crate::config::FirewallRule;
 use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice, Protocol};
 use crate::sysctl::Sysctl;
 
@@ -22,6 +23,8 @@ pub struct Desired {
     pub resolvers: Vec<ServedNamespace>,
     /// Published ports, those of one Frontend together.
     pub ports: Vec<ServedPorts>,
+    /// The rules about clients of published ports, in their order.
+    pub firewall: Vec<ServedRule>,
     /// Kernel settings that the way out needs.
     pub sysctls: Vec<Sysctl>,
     /// The table in nftables that masquerades, where the kernel does that.
@@ -56,6 +59,14 @@ pub struct ServedInterface {
     pub name: String,
     /// Of the container's interface.
     pub mac: [u8; 6],
+}
+
+/// A rule about clients of published ports, and the number of its counter; 0: it shares the one of
+/// Frontends' own lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedRule {
+    pub rule: FirewallRule,
+    pub number: u16,
 }
 
 /// Consecutive ports of an address of the host, as the operator sees them.

@@ -9,6 +9,8 @@ use lb_common::{
 /// Where a [`Fact`] is: a table and the key in it. Facts are written in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
+    /// Number of a rule about clients.
+    Rule(u16),
     Source(SourceKey),
     Network(Zone),
     Subnet(SubnetKey),
@@ -23,6 +25,8 @@ pub enum Place {
 /// One element of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// The counter of this number is for the rule of this content, and begins anew.
+    Rule(u16, u64),
     Source(SourceKey, Source),
     Network(Zone, Network),
     Subnet(SubnetKey, Subnet),
@@ -36,6 +40,7 @@ impl Fact {
     /// Where it is.
     pub fn place(&self) -> Place {
         match self {
+            Self::Rule(number, _) => Place::Rule(*number),
             Self::Source(key, _) => Place::Source(*key),
             Self::Network(zone, _) => Place::Network(*zone),
             Self::Subnet(key, _) => Place::Subnet(*key),
@@ -50,6 +55,7 @@ impl Fact {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rule(number) => write!(f, "counter {number} of a rule"),
             Self::Source(key) => write!(f, "rule for {}", key.address),
             Self::Network(zone) => write!(f, "network in zone {zone}"),
             Self::Subnet(key) => write!(f, "subnet {}", key.address),

@@ -26,7 +26,7 @@ pub use cells::{Cells, Run};
 use desire::published_name;
 pub use desire::{desire, guard};
 pub use desired::{
-    Desired, ServedEndpoint, ServedInterface, ServedNamespace, ServedPorts, VipRoute,
+    Desired, ServedEndpoint, ServedInterface, ServedNamespace, ServedPorts, ServedRule, VipRoute,
 };
 pub use fact::{Fact, Place};
 pub use identities::{Full, Identities};

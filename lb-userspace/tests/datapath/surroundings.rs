@@ -69,6 +69,7 @@ fn facts() -> Vec<Fact> {
         Fact::Local(v6),
         Fact::OpenPort(open),
         Fact::Link(link),
+        Fact::Rule(4_095, u64::MAX),
     ]
 }
 

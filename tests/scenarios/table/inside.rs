@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use lb_common::Reason;
 use veer_tests::packets::{ACK, End, SYN, SYN_ACK, Segment, tcp};
 
-use super::{Talk, beyond, delivered, hosted, passed};
+use super::{Talk, Visit, beyond, both_in, delivered, hosted, passed};
 use crate::engine::{Scenario, Step};
-use crate::world::{BRIDGE_MAC, CLIENT, FAR, Family, Host, ONE, PAIR, ZONE, gateway, host_addr};
+use crate::world::{
+    BRIDGE_MAC, CLIENT, FAR, Family, Host, ONE, OTHER, OUTSIDER, PAIR, TWO, World, ZONE, gateway,
+    host_addr,
+};
 
 /// A container that talks to a published port of an address of the host.
 struct Inside {
@@ -65,6 +68,17 @@ impl Inside {
     }
 }
 
+/// `FAR` and `TWO` are one container, on both Networks.
+fn shared(name: &str, steps: impl Fn(Family) -> Vec<Step>) -> Vec<Scenario> {
+    let mut world = World::hosting();
+    for (one, other) in [(FAR, TWO), (TWO, FAR)] {
+        if let Some(endpoint) = world.endpoints.get_mut(&one.0) {
+            endpoint.sibling = other.0;
+        }
+    }
+    both_in(name, world, steps)
+}
+
 pub fn all() -> Vec<Scenario> {
     let inside = |family, client, address, host_port, backend, port| Inside {
         family,
@@ -90,6 +104,41 @@ pub fn all() -> Vec<Scenario> {
         hosted(
             "a container reaches its own published port",
             move |family| inside(family, CLIENT, host_addr(family), 8_081, CLIENT, 80).handshake(),
+        ),
+        shared(
+            "a server that is also on the client's network answers there",
+            move |family| inside(family, CLIENT, host_addr(family), 9_000, TWO, 80).handshake(),
+        ),
+        shared(
+            "a container reaches its own port that is another network's",
+            move |family| inside(family, TWO, host_addr(family), 9_000, TWO, 80).handshake(),
+        ),
+        shared(
+            "a server whose place on the client's network is gone answers from the other one",
+            move |family| {
+                let near = inside(family, CLIENT, host_addr(family), 9_000, TWO, 80);
+                let far = inside(family, OTHER, host_addr(family), 9_000, FAR, 80);
+                let mut steps = near.handshake();
+                steps.extend([
+                    Step::Change(|world| world.retire(TWO)),
+                    far.asks(SYN),
+                    far.answers(SYN_ACK),
+                ]);
+                steps
+            },
+        ),
+        shared(
+            "a client outside reaches such a server where the port leads",
+            |family| {
+                let visit = Visit {
+                    family,
+                    client: OUTSIDER.end(family, 40_000),
+                    host_port: 9_000,
+                    backend: FAR,
+                    port: 80,
+                };
+                visit.handshake()
+            },
         ),
         hosted("a container reaches the host's own services", |family| {
             let client = CLIENT.end(family, 40_000);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lb_common::{Link, Mode, NetworkFlags, OpenPort, Port, Reason};
 use lb_ebpf::Verdict;
-use veer_tests::packets::{ACK, SYN, SYN_ACK, echo, tcp, udp};
+use veer_tests::packets::{ACK, SYN, SYN_ACK, echo, hop, tcp, udp};
 
 use super::{Talk, barred, beyond, both_in, delivered, dropped, hosted, met, passed};
 use crate::engine::{At, Hook, Scenario, Step};
@@ -112,7 +112,7 @@ fn into_other_modes() -> Vec<Scenario> {
                 ifindex: OTHER_BRIDGE,
             },
             Reason::Outbound,
-            Some(out),
+            Some(hop(out)),
         )
     };
     [

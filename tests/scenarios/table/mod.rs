@@ -6,12 +6,14 @@ mod bridged;
 mod echo;
 mod fragments;
 mod guards;
+mod hops;
 mod icmp_errors;
 mod inside;
 mod isolation;
 mod lifetime;
 mod loopback;
 mod neighbours;
+mod other_family;
 mod outbound;
 mod published;
 mod refusals;
@@ -38,12 +40,14 @@ pub fn all() -> Vec<Scenario> {
         echo::all(),
         fragments::all(),
         guards::all(),
+        hops::all(),
         icmp_errors::all(),
         inside::all(),
         isolation::all(),
         lifetime::all(),
         loopback::all(),
         neighbours::all(),
+        other_family::all(),
         outbound::all(),
         published::all(),
         refusals::all(),
@@ -82,8 +86,13 @@ pub fn single(name: &str, steps: Vec<Step>) -> Vec<Scenario> {
     }]
 }
 
-/// `packet` from `host` is delivered to `to` as `out`.
+/// `packet` from `host` is delivered to `to` as `out`; one hop further, if to another Network.
 pub fn delivered(host: Host, packet: Vec<u8>, to: Host, reason: Reason, out: Vec<u8>) -> Step {
+    let out = if host.zone() == to.zone() {
+        out
+    } else {
+        packets::hop(out)
+    };
     Step::Send(Send {
         at: host.at(),
         packet,
@@ -142,10 +151,10 @@ pub fn met(
     })
 }
 
-/// `packet` from outside is delivered to `to` as `out`.
+/// `packet` from outside is delivered to `to` as `out`, one hop further.
 pub fn entered(packet: Vec<u8>, to: Host, reason: Reason, out: Vec<u8>) -> Step {
     let verdict = Verdict::Deliver { ifindex: to.veth() };
-    met(uplink(), packet, verdict, reason, Some(out))
+    met(uplink(), packet, verdict, reason, Some(packets::hop(out)))
 }
 
 /// `packet` from outside is left to the host.
@@ -158,10 +167,10 @@ pub fn barred(at: At, packet: Vec<u8>, reason: Reason) -> Step {
     met(at, packet, Verdict::Drop, reason, None)
 }
 
-/// `packet` from `host` leaves by the uplink as `out`.
+/// `packet` from `host` leaves by the uplink as `out`, one hop further.
 pub fn left(host: Host, packet: Vec<u8>, reason: Reason, out: Vec<u8>) -> Step {
     let verdict = Verdict::Leave { ifindex: UPLINK };
-    met(host.at(), packet, verdict, reason, Some(out))
+    met(host.at(), packet, verdict, reason, Some(packets::hop(out)))
 }
 
 /// The source port (or identifier) that a packet goes on with under the host's name. Which one it is, is

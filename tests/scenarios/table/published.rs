@@ -9,7 +9,7 @@ use veer_tests::packets::{
     ACK, End, FIN, Ip, RST, SYN, SYN_ACK, echo, icmp, ip, tcp, udp, udp_datagram,
 };
 
-use super::{Visit, barred, both_in, entered, for_host, hosted, left, met, renamed, uplink};
+use super::{Visit, barred, both_in, entered, for_host, hosted, left, met, uplink};
 use crate::engine::{Scenario, Step};
 use crate::world::{
     BRIDGE_MAC, FAR, Family, ONE, OUTSIDER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, ZONE, gateway,
@@ -24,7 +24,6 @@ pub fn all() -> Vec<Scenario> {
         refused(),
         sources(),
         errors(),
-        other_family(),
     ]
     .concat()
 }
@@ -403,65 +402,4 @@ fn errors() -> Vec<Scenario> {
         }),
     ]
     .concat()
-}
-
-/// A client of IPv6 and a container that has IPv4 alone.
-fn other_family() -> Vec<Scenario> {
-    let mut world = World::hosting();
-    if let Some(endpoint) = world.endpoints.get_mut(&ONE.0) {
-        endpoint.v6 = Addr::NONE;
-    }
-    let family = Family::V6;
-    let (client, host) = (OUTSIDER.end(family, 40_000), host_end(family, 8_080));
-    let backend = ONE.end(Family::V4, 80);
-    let port = renamed(&world, uplink(), &tcp(client, host, SYN, b""));
-    let seen = End {
-        mac: client.mac,
-        addr: gateway(ZONE, Family::V4),
-        port,
-    };
-    let asks = move |segment, payload: &[u8]| {
-        let out = tcp(seen, backend, segment, payload);
-        let packet = tcp(client, host, segment, payload);
-        entered(packet, ONE, Reason::Forwarded, out)
-    };
-    let answers = move |segment, payload: &[u8]| {
-        let packet = tcp(backend, seen.at(BRIDGE_MAC), segment, payload);
-        let out = tcp(host.at(UPLINK_MAC), client.at(ROUTER_MAC), segment, payload);
-        left(ONE, packet, Reason::Replied, out)
-    };
-    let datagram = (host_end(family, 8_053), ONE.end(Family::V4, 53));
-    let from = renamed(&world, uplink(), &udp(client, datagram.0, b"query"));
-    vec![
-        Scenario {
-            name: "a client of ipv6 reaches a container that has ipv4 alone".to_owned(),
-            world: world.clone(),
-            steps: vec![
-                asks(SYN, b""),
-                answers(SYN_ACK, b""),
-                asks(ACK, b""),
-                Step::Connections(1, 0),
-                asks(ACK, b"odd"),
-                answers(ACK, b"even"),
-            ],
-        },
-        Scenario {
-            name: "a datagram of ipv6 reaches a container that has ipv4 alone".to_owned(),
-            world,
-            steps: vec![
-                entered(
-                    udp(client, datagram.0, b"query"),
-                    ONE,
-                    Reason::Forwarded,
-                    udp(seen.on(from), datagram.1, b"query"),
-                ),
-                left(
-                    ONE,
-                    udp(datagram.1, seen.on(from).at(BRIDGE_MAC), b"answer"),
-                    Reason::Replied,
-                    udp(datagram.0.at(UPLINK_MAC), client.at(ROUTER_MAC), b"answer"),
-                ),
-            ],
-        },
-    ]
 }

@@ -153,6 +153,7 @@ fn view() -> View {
         }),
         desired: Arc::new(Desired {
             ports: Vec::new(),
+            firewall: Vec::new(),
             sysctls: Vec::new(),
             rules: None,
             state,

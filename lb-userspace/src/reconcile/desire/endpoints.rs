@@ -1,5 +1,7 @@
 //! Endpoints and the interfaces that they send through.
 
+use std::collections::BTreeMap;
+
 use lb_common::{Addr, Endpoint, EndpointId, EndpointState, Mac, Veth, VethFlags, Zone};
 
 use super::{Served, Zones};
@@ -42,7 +44,25 @@ pub(super) fn program<'a>(
         }
         placed
     };
-    served.iter().map(place).collect()
+    let placed: Vec<_> = served.iter().map(place).collect();
+    relate(&placed, &mut desired.state);
+    placed
+}
+
+/// Tells each Endpoint of a container with several which is the next one, in a ring.
+fn relate(placed: &[Placed<'_>], state: &mut State) {
+    let mut containers: BTreeMap<_, Vec<EndpointId>> = BTreeMap::new();
+    for placed in placed.iter().filter(|placed| placed.id != 0) {
+        let container = &placed.served.container.id;
+        containers.entry(container).or_default().push(placed.id);
+    }
+    for ids in containers.values().filter(|ids| ids.len() > 1) {
+        for (id, next) in ids.iter().zip(ids.iter().cycle().skip(1)) {
+            if let Some(endpoint) = state.endpoints.get_mut(id) {
+                endpoint.sibling = *next;
+            }
+        }
+    }
 }
 
 /// Why an attachment is not in the state.
@@ -133,7 +153,7 @@ impl<'a> Placed<'a> {
             mac: Mac::new(link.mac),
             zone: self.zone,
             state: state as u8,
-            _pad: [0; 15],
+            ..Endpoint::default()
         }
     }
 

@@ -11,10 +11,11 @@ use self::offers::{Offer, offers};
 use super::endpoints::Placed;
 use super::groups::Draft;
 use super::sources::{Asked, Rules};
-use crate::config::Config;
+use crate::config::{Config, FirewallRule};
 use crate::model::{Notice, Observed, Protocol};
+use crate::reconcile::Fact;
 use crate::reconcile::cells::Run;
-use crate::reconcile::desired::{Desired, ServedPorts};
+use crate::reconcile::desired::{Desired, ServedPorts, ServedRule};
 use crate::reconcile::identities::{Full, Identities};
 
 /// Puts every published port into the state. Returns the ids of the Frontends that have a table.
@@ -28,11 +29,12 @@ pub(super) fn publish(
 ) -> BTreeSet<u32> {
     let offers = offers(observed, drafts, placed, config, &mut desired.notices);
     let offers = apart(offers, &mut desired.notices);
+    let numbers = number(&config.firewall, identities, desired);
     let mut publisher = Publisher {
         config,
         identities,
         desired,
-        rules: Rules::new(&config.firewall),
+        rules: Rules::new(&config.firewall, numbers),
         tables: BTreeSet::new(),
         names: BTreeSet::new(),
     };
@@ -53,6 +55,24 @@ pub(super) fn publish(
     let Publisher { tables, names, .. } = publisher;
     identities.end_published(&names);
     tables
+}
+
+/// Gives each rule its counter, which it keeps as long as it is there, wherever it stands.
+fn number(
+    firewall: &[FirewallRule],
+    identities: &mut Identities,
+    desired: &mut Desired,
+) -> Vec<u16> {
+    let numbered = identities.rules(firewall);
+    for (rule, (number, identity)) in firewall.iter().zip(&numbered) {
+        let (rule, number) = (rule.clone(), *number);
+        desired.firewall.push(ServedRule { rule, number });
+        if number != 0 {
+            let fact = Fact::Rule(number, *identity);
+            desired.state.facts.insert(fact.place(), fact);
+        }
+    }
+    numbered.into_iter().map(|(number, _)| number).collect()
 }
 
 /// The offers of which no two have a port of the same address in common: the first one that has it

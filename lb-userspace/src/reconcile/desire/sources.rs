@@ -32,16 +32,19 @@ pub(super) struct Asked {
 /// The rules about published ports.
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
-    pub firewall: &'a [FirewallRule],
+    firewall: &'a [FirewallRule],
+    /// Those of the rules' counters, in the same order.
+    numbers: Vec<u16>,
     /// Lists that were made, by content.
     lists: BTreeMap<Vec<(IpNet, Source)>, u32>,
     taken: BTreeSet<u32>,
 }
 
 impl<'a> Rules<'a> {
-    pub(super) fn new(firewall: &'a [FirewallRule]) -> Self {
+    pub(super) fn new(firewall: &'a [FirewallRule], numbers: Vec<u16>) -> Self {
         Self {
             firewall,
+            numbers,
             lists: BTreeMap::new(),
             taken: BTreeSet::from([0]),
         }
@@ -90,7 +93,7 @@ impl<'a> Rules<'a> {
     /// What holds for each range of clients that something is said about. The longest range that has
     /// an address decides about it: everything said about that address is said about the range.
     fn content(&self, asked: &Asked, clients: Clients<'_>) -> Vec<(IpNet, Source)> {
-        let rules = self.firewall.iter().enumerate();
+        let rules = self.numbers.iter().copied().zip(self.firewall);
         let rules: Vec<_> = rules.filter(|(_, rule)| concerns(rule, asked)).collect();
         let everybody = everybody(asked.address);
         let sources = rules.iter().filter_map(|(_, rule)| rule.source);
@@ -110,7 +113,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn judge(range: &IpNet, rules: &[(usize, &FirewallRule)], clients: Clients<'_>) -> Source {
+fn judge(range: &IpNet, rules: &[(u16, &FirewallRule)], clients: Clients<'_>) -> Source {
     let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(range));
     let unwanted = within(clients.deny) || (!clients.allow.is_empty() && !within(clients.allow));
     let mut rules = rules.iter();
@@ -125,7 +128,7 @@ fn judge(range: &IpNet, rules: &[(usize, &FirewallRule)], clients: Clients<'_>) 
         // As with DOCKER-USER, which is for what is forwarded.
         own_action: action(unwanted),
         // Counter 0 is that of Frontends' own lists.
-        rule: deciding.map_or(0, |(index, _)| *index as u16 + 1),
+        rule: deciding.map_or(0, |(number, _)| *number),
     }
 }
 
@@ -167,6 +170,11 @@ mod tests {
         }
     }
 
+    /// Numbered by their places.
+    fn rules(firewall: &[FirewallRule]) -> Rules<'_> {
+        Rules::new(firewall, (1..).take(firewall.len()).collect())
+    }
+
     const ASKED: Asked = Asked {
         protocol: Protocol::Tcp,
         port: 5_432,
@@ -189,7 +197,7 @@ mod tests {
             rule(true, Some("10.1.2.3/32")),
             rule(false, None),
         ];
-        let content = Rules::new(&firewall).content(&ASKED, Clients::default());
+        let content = rules(&firewall).content(&ASKED, Clients::default());
 
         assert_eq!(denies(&content, "10.1.2.3"), (true, 1));
         assert_eq!(denies(&content, "10.9.9.9"), (false, 2));
@@ -208,7 +216,7 @@ mod tests {
             allow: &allow,
             deny: &deny,
         };
-        let content = Rules::new(&[]).content(&ASKED, clients);
+        let content = rules(&[]).content(&ASKED, clients);
 
         let everything_is_own = |(_, source): &(IpNet, Source)| source.action == source.own_action;
         assert!(content.iter().all(everything_is_own));
@@ -220,7 +228,7 @@ mod tests {
     #[test]
     fn rules_are_not_for_processes_of_the_host() {
         let firewall = [rule(false, None)];
-        let content = Rules::new(&firewall).content(&ASKED, Clients::default());
+        let content = rules(&firewall).content(&ASKED, Clients::default());
 
         assert!(denies(&content, "192.0.2.1").0);
         assert!(content.iter().all(|(_, source)| !source.denies_host()));
@@ -232,7 +240,7 @@ mod tests {
         let asked = Asked { port: 80, ..ASKED };
         let mut state = State::default();
 
-        let list = Rules::new(&firewall).list(&asked, Clients::default(), &mut state);
+        let list = rules(&firewall).list(&asked, Clients::default(), &mut state);
 
         assert_eq!((list, state.facts.len()), (0, 0));
     }
@@ -240,7 +248,7 @@ mod tests {
     #[test]
     fn equal_lists_are_one() {
         let firewall = [rule(false, None)];
-        let mut rules = Rules::new(&firewall);
+        let mut rules = rules(&firewall);
         let mut state = State::default();
         let other = Asked {
             address: "192.0.2.1".parse().unwrap(),

@@ -83,6 +83,27 @@ fn a_containers_own_name_is_no_alias() {
 }
 
 #[test]
+fn the_endpoints_of_one_container_are_a_ring() {
+    let wide = container("wide")
+        .attached("net", 1, &[])
+        .attached("other", 2, &[])
+        .attached("third", 3, &[]);
+    let mut observed = observed([wide, container("db").attached("net", 4, &[])]);
+    observed
+        .networks
+        .extend([network("other", 2), network("third", 3)]);
+
+    let desired = desired(&observed);
+
+    let next = |id: u32| desired.state.endpoints[&id].sibling;
+    let first = endpoint(&desired, "wide");
+    let ring = [first, next(first), next(next(first))];
+    assert_eq!(next(ring[2]), first);
+    assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(next(endpoint(&desired, "db")), 0);
+}
+
+#[test]
 fn a_stopping_member_drains() {
     let mut containers = members("web", 2, "tg");
     containers[0].state = RunState::Stopping;

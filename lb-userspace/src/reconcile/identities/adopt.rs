@@ -28,6 +28,7 @@ impl Identities {
         for known in self.endpoints.values() {
             self.endpoint_ids.reserve(known.id);
         }
+        self.rules.adopt(actual);
         for fact in actual.facts.values() {
             if let Fact::Network(zone, line) = fact {
                 self.networks.avoid_zone(*zone);

@@ -14,6 +14,7 @@ mod adopt;
 mod ids;
 mod networks;
 mod ranges;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -26,9 +27,10 @@ pub(super) use self::ids::Numbered;
 use self::networks::Networks;
 pub(super) use self::networks::Present;
 use self::ranges::Ranges;
+use self::rules::Rules;
 use super::State;
 use super::tables::{Candidate, Tables};
-use crate::config::{Config, Maps};
+use crate::config::{Config, FirewallRule, Maps};
 use crate::model::{Attachment, Container, NetworkId};
 
 /// The numbers of everything. To be kept in a file; its content changes only when a number is
@@ -44,6 +46,7 @@ pub struct Identities {
     endpoint_ids: Ids,
     frontend_ids: Ids,
     ranges: Ranges,
+    rules: Rules,
     #[serde(skip)]
     tables: Tables,
 }
@@ -189,6 +192,11 @@ impl Identities {
         let (needed, size) = (slots.len(), maps.slots);
         let first = self.ranges.place(frontend, &slots, size);
         Ok((first.ok_or(Full::Slots { needed, size })?, slots))
+    }
+
+    /// The number of each rule's counter, 0 where there is none left, and what tells the rule from others.
+    pub(super) fn rules(&mut self, firewall: &[FirewallRule]) -> Vec<(u16, u64)> {
+        self.rules.number(firewall)
     }
 
     /// The Frontend id of published ports.
