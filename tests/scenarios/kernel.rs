@@ -10,7 +10,7 @@ use lb_common::{
     Local, Network, OpenPort, Reason, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, Veth,
 };
 use lb_ebpf::{CollectRequest, Verdict};
-use lb_userspace::datapath::set_constants;
+use lb_userspace::datapath::{set_constants, undisturbed};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -71,9 +71,8 @@ pub fn start_with_log(level: u8) -> InKernel {
         "bridge_out",
         "collect",
     ] {
-        program(&mut ebpf, name)
-            .load()
-            .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
+        let program = program(&mut ebpf, name);
+        undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load {name}: {error:?}"));
     }
     InKernel { ebpf, world: None }
 }

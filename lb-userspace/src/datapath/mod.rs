@@ -62,7 +62,7 @@ pub use features::{Feature, Health, answers_names, features};
 pub use hooks::Hook;
 pub use maps::{Maps, PerCpu, Shared, Table};
 pub use names::{Loopback, Names};
-pub use object::{OBJECT, Object, PacketLog, Programs, set_constants};
+pub use object::{OBJECT, Object, PacketLog, Programs, set_constants, undisturbed};
 pub use spec::Shape;
 pub use uninstall::Uninstalled;
 

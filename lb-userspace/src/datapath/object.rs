@@ -12,6 +12,7 @@ use aya::maps::{Map as AyaMap, MapData};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use nix::sys::signal::SigSet;
 use tokio::io::unix::AsyncFd;
 
 use super::bpf::{self, AttachType};
@@ -45,6 +46,9 @@ const LOG_PACKETS: u8 = 4;
 
 /// Lines of the verifier's log that are kept: its end says what was wrong.
 const LOG_LINES: usize = 30;
+
+/// How often a program is given to the kernel when something disturbs it.
+const LOADS: u32 = 10;
 
 /// The object that was built with this crate; empty if it was built without.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("VEER_EBPF_OBJECT"));
@@ -260,7 +264,15 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, DatapathError> {
         return Err(DatapathError::Incomplete { kind, name });
     }
     let loaded = thread::scope(|scope| {
-        let start = |(name, program)| scope.spawn(move || Ok((name, load(name, program)?)));
+        let start = |(name, program)| {
+            scope.spawn(move || {
+                // The process's signals are for its other threads.
+                if let Err(error) = SigSet::all().thread_block() {
+                    tracing::debug!(%error, "signals may disturb the loading of programs");
+                }
+                Ok((name, load(name, program)?))
+            })
+        };
         let loading: Vec<_> = found.into_iter().map(start).collect();
         let loaded = loading.into_iter().map(|one| one.join());
         loaded.collect::<thread::Result<Vec<_>>>()
@@ -278,13 +290,13 @@ fn wanted_programs() -> BTreeSet<&'static str> {
 }
 
 fn load(name: &'static str, program: &mut Program) -> Result<OwnedFd, DatapathError> {
-    let loaded = match program {
+    let loaded = undisturbed(|| match program {
         Program::SchedClassifier(classifier) => classifier.load(),
         Program::CgroupSockAddr(socket) => socket.load(),
         _ => Err(ProgramError::InvalidName {
             name: name.to_owned(),
         }),
-    };
+    });
     let fd = loaded.and_then(|()| program.fd());
     let fd = fd.map_err(|error| program_error(name, error))?;
     let fd = fd.as_fd().try_clone_to_owned();
@@ -293,6 +305,29 @@ fn load(name: &'static str, program: &mut Program) -> Result<OwnedFd, DatapathEr
         program: name,
         source,
     })
+}
+
+/// Loads with `load`, and again where the kernel was disturbed: the verifier gives up with EAGAIN as soon as
+/// a signal waits for the thread, and a process that is frozen and thawed has one for a moment.
+pub fn undisturbed<T>(load: impl FnMut() -> Result<T, ProgramError>) -> Result<T, ProgramError> {
+    let is_disturbed = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == io::ErrorKind::WouldBlock,
+        _ => false,
+    };
+    again_while(is_disturbed, load)
+}
+
+fn again_while<T, E>(
+    passes: impl Fn(&E) -> bool,
+    mut load: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 1..LOADS {
+        match load() {
+            Err(error) if passes(&error) => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn program_error(program: &'static str, error: ProgramError) -> DatapathError {
@@ -317,6 +352,25 @@ fn end_of(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_disturbed_tries_again_and_who_is_refused_does_not() {
+        let count = |error: i32, until: u32| {
+            let mut tries = 0;
+            let result = again_while(
+                |error| *error == libc::EAGAIN,
+                || {
+                    tries += 1;
+                    if tries < until { Err(error) } else { Ok(()) }
+                },
+            );
+            (result.is_ok(), tries)
+        };
+
+        assert_eq!(count(libc::EAGAIN, 3), (true, 3));
+        assert_eq!(count(libc::EAGAIN, u32::MAX), (false, LOADS));
+        assert_eq!(count(libc::EACCES, 3), (false, 1));
+    }
 
     #[test]
     fn the_end_of_a_long_log_is_kept() {

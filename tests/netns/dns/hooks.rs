@@ -13,6 +13,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachT
 use bytemuck::bytes_of;
 use lb_common::Resolver;
 use lb_common::dns::{Answer, Counts, Question, View};
+use lb_userspace::datapath::undisturbed;
 use lb_userspace::dns::Kernel;
 use lb_userspace::netns::Namespace;
 use nix::time::{ClockId, clock_gettime};
@@ -54,9 +55,7 @@ impl Hooks {
         for name in PROGRAMS {
             let program = ebpf.program_mut(name).expect("a program of the object");
             let program: &mut CgroupSockAddr = program.try_into().expect("a program for sockets");
-            program
-                .load()
-                .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
+            undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load {name}: {error:?}"));
             let attached = program.attach(&cgroup, CgroupAttachMode::Single);
             attached.unwrap_or_else(|error| panic!("attach {name}: {error:?}"));
         }
@@ -83,9 +82,7 @@ impl Hooks {
     pub fn answer_inside(&mut self, namespace: &Namespace) {
         let program = self.ebpf.program_mut("dns_lo").expect("a program");
         let program: &mut SchedClassifier = program.try_into().expect("a classifier");
-        program
-            .load()
-            .unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
+        undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
         let attached = namespace.run(|| program.attach("lo", TcAttachType::Egress));
         attached.unwrap().expect("attach dns_lo");
     }

@@ -8,6 +8,7 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use bytemuck::{Pod, bytes_of};
 use lb_common::dns::{Answer, Question, View};
 use lb_ebpf::dns::native::{Memory, run};
+use lb_userspace::datapath::undisturbed;
 use lb_userspace::netns::Namespace;
 
 /// The program, or nothing: the library is asked then.
@@ -30,8 +31,7 @@ impl Kernel {
         let mut ebpf = loader
             .load(veer_tests::object::bytes())
             .expect("load the object: root, and kernel 6.1 or later");
-        program(&mut ebpf)
-            .load()
+        undisturbed(|| program(&mut ebpf).load())
             .unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
         let mut kernel = Self { ebpf: Some(ebpf) };
         let here = Namespace::open(Path::new("/proc/self/ns/net")).expect("our own namespace");
