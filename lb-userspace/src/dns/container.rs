@@ -14,11 +14,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::counters::Counters;
 use super::query::{Query, Rejected, Transport};
-use super::records::{Records, Upstreams};
+use super::records::{Records, Upstreams, View};
 use super::reply::{Decision, decide};
 use super::samples::Samples;
 use super::stream::converse;
@@ -39,10 +40,15 @@ const STREAMS: usize = 32;
 /// How long to wait when a connection cannot be accepted, for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a query waits until it is known who asks: clients wait for 5 s.
+const UNKNOWN: Duration = Duration::from_secs(4);
+
 /// What all containers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) records: ArcSwap<Records>,
+    /// Tells that there are other records.
+    pub(super) news: watch::Sender<()>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) counters: Counters,
     pub(super) tally: Tally,
@@ -63,7 +69,15 @@ pub(super) struct Asker {
 pub(super) enum Next {
     Nothing,
     Reply(Vec<u8>),
-    Forward(Stranger),
+    Later(Pending),
+}
+
+/// A query whose reply takes a while.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// It is not known yet who asks.
+    Unknown(Query),
+    Stranger(Stranger),
 }
 
 /// A query for a name that is not ours.
@@ -71,6 +85,21 @@ pub(super) enum Next {
 pub(super) struct Stranger {
     query: Query,
     upstreams: Upstreams,
+}
+
+/// What there is to say once it is known who asks.
+enum Judged {
+    Reply(Vec<u8>),
+    Stranger(Stranger),
+}
+
+impl Pending {
+    fn query(&self) -> &Query {
+        match self {
+            Self::Unknown(query) => query,
+            Self::Stranger(stranger) => &stranger.query,
+        }
+    }
 }
 
 impl Asker {
@@ -97,27 +126,66 @@ impl Asker {
             }
         };
         let records = self.shared.records.load();
-        match decide(&query, records.view(self.netns.cookie)) {
+        let Some(view) = records.view(self.netns.cookie) else {
+            return Next::Later(Pending::Unknown(query));
+        };
+        match self.judge(query, Some(view)) {
+            Judged::Reply(reply) => Next::Reply(reply),
+            Judged::Stranger(stranger) => Next::Later(Pending::Stranger(stranger)),
+        }
+    }
+
+    /// The reply to `query` under the asker's `view`, if nobody else has to be asked.
+    fn judge(&self, query: Query, view: Option<View<'_>>) -> Judged {
+        let counters = &self.shared.counters;
+        match decide(&query, view) {
             Decision::Reply(reply, network) => {
                 counters.answered.add();
                 self.note(&query, network, Path::Daemon, &reply);
-                Next::Reply(reply)
+                Judged::Reply(reply)
             }
             Decision::Forward(upstreams) => {
                 let upstream = &self.shared.upstream;
                 if let Some(reply) = upstream.known(&query, upstreams, &self.netns) {
                     counters.cached.add();
                     self.note(&query, None, Path::Cache, &reply);
-                    return Next::Reply(reply);
+                    return Judged::Reply(reply);
                 }
                 let upstreams = upstreams.clone();
-                Next::Forward(Stranger { query, upstreams })
+                Judged::Stranger(Stranger { query, upstreams })
             }
         }
     }
 
+    /// The reply to a query, once there is one.
+    pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
+        let judged = match pending {
+            Pending::Stranger(stranger) => Judged::Stranger(stranger),
+            Pending::Unknown(query) => {
+                self.await_view().await;
+                let records = self.shared.records.load();
+                self.judge(query, records.view(self.netns.cookie))
+            }
+        };
+        match judged {
+            Judged::Reply(reply) => reply,
+            Judged::Stranger(stranger) => self.forward(stranger).await,
+        }
+    }
+
+    /// Returns when it is known what the asker may ask, or after a while.
+    async fn await_view(&self) {
+        let mut news = self.shared.news.subscribe();
+        let known = news.wait_for(|()| {
+            let records = self.shared.records.load();
+            records.view(self.netns.cookie).is_some()
+        });
+        // Either way the records say what there is to say.
+        let _ = timeout(UNKNOWN, known).await;
+    }
+
     /// The reply that somebody else gives.
-    pub(super) async fn forward(&self, stranger: Stranger) -> Vec<u8> {
+    async fn forward(&self, stranger: Stranger) -> Vec<u8> {
         let Stranger { query, upstreams } = stranger;
         let upstream = &self.shared.upstream;
         let forwarded = upstream.forward(&query, &upstreams, &self.netns, &self.places);
@@ -133,10 +201,10 @@ impl Asker {
     }
 
     /// The reply while too many queries are under way already.
-    fn refuse(&self, stranger: &Stranger) -> Vec<u8> {
+    fn refuse(&self, pending: &Pending) -> Vec<u8> {
         self.shared.counters.failed.add();
-        let reply = stranger.query.failure(ResponseCode::Refused);
-        self.note(&stranger.query, None, Path::Nobody, &reply);
+        let reply = pending.query().failure(ResponseCode::Refused);
+        self.note(pending.query(), None, Path::Nobody, &reply);
         reply
     }
 
@@ -153,7 +221,7 @@ impl Asker {
 pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
     let udp = UdpSocket::from_std(sockets.udp)?;
     let tcp = TcpListener::from_std(sockets.tcp)?;
-    let mut forwards = FuturesUnordered::new();
+    let mut later = FuturesUnordered::new();
     let mut streams = FuturesUnordered::new();
     // In flight and waiting to be; more are refused at once.
     let most = 2 * asker.shared.upstream.in_flight();
@@ -161,16 +229,16 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
         tokio::select! {
             ready = udp.readable() => {
                 ready?;
-                for (stranger, client) in drain(&udp, &asker) {
-                    if forwards.len() < most {
-                        let reply = asker.forward(stranger);
-                        forwards.push(async move { (reply.await, client) });
+                for (pending, client) in drain(&udp, &asker) {
+                    if later.len() < most {
+                        let reply = asker.finish(pending);
+                        later.push(async move { (reply.await, client) });
                     } else {
-                        send(&udp, &asker.refuse(&stranger), client);
+                        send(&udp, &asker.refuse(&pending), client);
                     }
                 }
             }
-            Some((reply, client)) = forwards.next() => send(&udp, &reply, client),
+            Some((reply, client)) = later.next() => send(&udp, &reply, client),
             stream = accept(&tcp), if streams.len() < STREAMS => {
                 streams.extend(stream.map(|stream| converse(stream, &asker)));
             }
@@ -180,8 +248,8 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
 }
 
 /// Reads a burst of datagrams and replies where the records suffice; gives the others back.
-fn drain(udp: &UdpSocket, asker: &Asker) -> Vec<(Stranger, SocketAddr)> {
-    let mut strangers = Vec::new();
+fn drain(udp: &UdpSocket, asker: &Asker) -> Vec<(Pending, SocketAddr)> {
+    let mut pending = Vec::new();
     let mut buffer = [0; LONGEST_QUERY];
     for _ in 0..BURST {
         let Ok((length, client)) = udp.try_recv_from(&mut buffer) else {
@@ -190,10 +258,10 @@ fn drain(udp: &UdpSocket, asker: &Asker) -> Vec<(Stranger, SocketAddr)> {
         match asker.take(&buffer[..length], Transport::Udp) {
             Next::Nothing => {}
             Next::Reply(reply) => send(udp, &reply, client),
-            Next::Forward(stranger) => strangers.push((stranger, client)),
+            Next::Later(query) => pending.push((query, client)),
         }
     }
-    strangers
+    pending
 }
 
 /// A reply that cannot be sent now is lost, as any datagram may be: the client asks again.

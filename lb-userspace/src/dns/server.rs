@@ -92,6 +92,7 @@ impl Dns {
         let upstream = Upstream::new(resolv_conf, forwarding, kernel.map(Kept::new));
         let shared = Arc::new(Shared {
             records: ArcSwap::default(),
+            news: watch::Sender::default(),
             upstream: Arc::new(upstream),
             counters: Counters::default(),
             tally: Tally::default(),
@@ -117,6 +118,7 @@ impl Dns {
     /// Replaces all answers at once.
     pub fn publish(&self, records: Arc<Records>) {
         self.shared.records.store(Arc::clone(&records));
+        self.shared.news.send_replace(());
         if let Some(mut mirror) = self.mirror() {
             let served = self.served.lock().clone();
             mirror.publish(&records, served);
@@ -130,7 +132,8 @@ impl Dns {
 
     /// Listens inside `netns` and says where. Asking again gives the same answer.
     ///
-    /// Publish records that know the namespace first: until then it gets SERVFAIL for everything.
+    /// Until there are records that know the namespace its queries wait for them; after 4 s they get
+    /// SERVFAIL.
     pub fn take_over(&self, netns: &Netns) -> Result<Resolver, TakeoverError> {
         let cookie = netns.cookie;
         if let Some(&resolver) = self.served.lock().get(&cookie) {

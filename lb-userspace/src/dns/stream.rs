@@ -27,22 +27,22 @@ pub(super) async fn converse(mut stream: TcpStream, asker: &Asker) {
 
 async fn answer_all(stream: &mut TcpStream, asker: &Asker) -> io::Result<()> {
     let mut received = Vec::new();
-    let mut forwards = FuturesUnordered::new();
+    let mut later = FuturesUnordered::new();
     let mut is_open = true;
-    while is_open || !forwards.is_empty() {
+    while is_open || !later.is_empty() {
         tokio::select! {
-            length = stream.read_buf(&mut received), if is_open && forwards.len() < PIPELINE => {
+            length = stream.read_buf(&mut received), if is_open && later.len() < PIPELINE => {
                 is_open = length? > 0;
                 while let Some(message) = next_message(&mut received)? {
                     match asker.take(&message, Transport::Tcp) {
                         Next::Nothing => return Ok(()),
                         Next::Reply(reply) => send(stream, &reply).await?,
-                        Next::Forward(stranger) => forwards.push(asker.forward(stranger)),
+                        Next::Later(pending) => later.push(asker.finish(pending)),
                     }
                 }
             }
-            Some(reply) = forwards.next() => send(stream, &reply).await?,
-            () = sleep(IDLE), if forwards.is_empty() => return Ok(()),
+            Some(reply) = later.next() => send(stream, &reply).await?,
+            () = sleep(IDLE), if later.is_empty() => return Ok(()),
         }
     }
     Ok(())

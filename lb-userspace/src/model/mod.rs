@@ -15,6 +15,6 @@ pub use container::{
 pub use group::{Group, Member, MemberState};
 pub use host::{Host, HostInterface, HostInterfaceKind};
 pub use network::{GatewayMode, Network, NetworkId, NetworkPolicy};
-pub use observed::{Notice, Observed};
+pub use observed::{Arriving, Notice, Observed};
 pub use policy::{EndpointMode, LabelPolicy, Policy, PolicyError, label};
 pub use publish::PublishLabel;

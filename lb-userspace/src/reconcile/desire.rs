@@ -75,6 +75,7 @@ pub fn desire(
 
     desired.endpoints = placed.iter().map(endpoints::Placed::listed).collect();
     desired.resolvers = resolvers(observed, &placed, config, identities);
+    desired.resolvers.extend(arriving(observed, &networks));
     desired.notices.sort();
     desired.notices.dedup();
     desired
@@ -271,6 +272,24 @@ fn resolvers(
         })
     };
     observed.containers.iter().filter_map(resolver).collect()
+}
+
+/// The namespaces of containers that may ask for names before it is known what they are: their queries
+/// wait until it is.
+fn arriving(observed: &Observed, networks: &Networks<'_>) -> impl Iterator<Item = ServedNamespace> {
+    let has_names = |id| {
+        networks
+            .get(id)
+            .is_some_and(|network| !network.policy.is_default_bridge)
+    };
+    let arriving = observed.arriving.iter();
+    let named = arriving.filter(move |arriving| arriving.networks.iter().any(has_names));
+    named.map(|arriving| ServedNamespace {
+        netns: arriving.netns.clone(),
+        container: arriving.container.clone(),
+        routes: Vec::new(),
+        knows_names: true,
+    })
 }
 
 fn vip_routes(served: &Served<'_>, config: &Config, identities: &Identities) -> Vec<VipRoute> {

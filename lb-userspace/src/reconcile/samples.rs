@@ -90,7 +90,7 @@ pub(super) fn observed(containers: impl Into<Vec<Container>>) -> Observed {
     Observed {
         networks: vec![network("net", 1)],
         containers: containers.into(),
-        notices: Vec::new(),
+        ..Observed::default()
     }
 }
 

@@ -149,7 +149,7 @@ fn view() -> View {
         observed: Arc::new(Observed {
             networks: vec![network("app"), network("empty")],
             containers: vec![container("web")],
-            notices: Vec::new(),
+            ..Observed::default()
         }),
         desired: Arc::new(Desired {
             ports: Vec::new(),

@@ -59,7 +59,7 @@ fn observed(containers: Vec<Container>) -> Observed {
     Observed {
         networks: vec![network(FRONT), network(BACK)],
         containers,
-        notices: Vec::new(),
+        ..Observed::default()
     }
 }
 

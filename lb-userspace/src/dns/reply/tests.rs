@@ -88,7 +88,7 @@ fn records_under(rules: &Rules, members: u8) -> Records {
     let observed = Observed {
         networks: vec![front],
         containers: vec![web],
-        notices: Vec::new(),
+        ..Observed::default()
     };
     Records::build(&observed, &[many], rules)
 }

@@ -120,7 +120,7 @@ fn records(station: &Station, dns_servers: Vec<std::net::IpAddr>) -> Arc<Records
     let observed = Observed {
         networks: vec![network],
         containers: vec![web],
-        notices: vec![],
+        ..Observed::default()
     };
     Arc::new(Records::build(&observed, &[], &Rules::default()))
 }
@@ -269,12 +269,37 @@ fn a_tcp_client_that_only_listens_any_more_still_gets_its_answers() {
 }
 
 #[test]
-fn before_records_know_the_namespace_it_is_told_to_try_again() {
+fn queries_wait_until_records_know_the_namespace() {
     let (dns, _) = start();
     let station = Station::new();
     let resolver = dns.take_over(&station.netns).expect("takeover");
+    let (socket, mut stream) = (station.udp(), station.tcp(resolver));
+    let address = (Ipv4Addr::new(127, 0, 0, 11), resolver.udp.get());
+    let early = framed(&question(1, "web"));
+    stream.write_all(&early).expect("write");
+    socket.send_to(&early[2..], address).expect("send");
+    // Which is answered at once, so that the one before it has been read.
+    let malformed = ask(&socket, resolver, &question(2, "web")[..14]);
 
-    let reply = ask(&station.udp(), resolver, &question(1, "web"));
+    dns.publish(records(&station, Vec::new()));
+
+    assert_eq!(malformed[1], 2);
+    let mut buffer = [0; 512];
+    let (length, _) = socket.recv_from(&mut buffer).expect("a reply in time");
+    assert!(buffer[..length].ends_with(&ADDRESS));
+    assert!(read_framed(&mut stream).ends_with(&ADDRESS));
+}
+
+#[test]
+fn whoever_stays_unknown_is_told_to_try_again() {
+    let (dns, _) = start();
+    let station = Station::new();
+    let resolver = dns.take_over(&station.netns).expect("takeover");
+    let socket = station.udp();
+    let patience = Some(6 * DEADLINE);
+    socket.set_read_timeout(patience).expect("a timeout");
+
+    let reply = ask(&socket, resolver, &question(1, "web"));
 
     assert_eq!(reply[3] & 0x0f, SERVFAIL);
 }

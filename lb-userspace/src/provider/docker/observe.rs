@@ -7,7 +7,7 @@ use super::facts::{ContainerFacts, EndpointFacts, Mode, NetworkFacts, Port, Serv
 use super::phase::Phase;
 use super::view::{Known, Subject, View};
 use crate::model::{
-    Attachment, Container, ContainerId, Elsewhere, Notice, Observed, Publishing, RunState,
+    Arriving, Attachment, Container, ContainerId, Elsewhere, Notice, Observed, Publishing, RunState,
 };
 
 /// The observation that `view` amounts to.
@@ -22,6 +22,7 @@ pub(super) fn observe(view: &View) -> Observed {
     Observed {
         networks: served.map(|facts| facts.network.clone()).collect(),
         containers,
+        arriving: arriving(view),
         notices: notices(view),
     }
 }
@@ -51,6 +52,31 @@ fn container(
         elsewhere: elsewhere(view, facts),
         publishing: publishing(view, facts),
     })
+}
+
+/// Containers that were started so soon after they were created that their inspection waits until
+/// their process runs. One that is on a network of others too is left to Docker's resolver.
+fn arriving(view: &View) -> Vec<Arriving> {
+    let is_awaited = |id: &ContainerId| {
+        let subject = Subject::Container(id.clone());
+        view.facts(id).is_none() && !view.unreadable.contains_key(&subject)
+    };
+    let unknown = view.attached().filter(|(id, _)| is_awaited(id));
+    let arriving = unknown.filter_map(|(id, known)| {
+        let mut all = view.networks.values();
+        let is_elsewhere = all.any(|facts| !facts.is_served() && facts.ports.contains_key(id));
+        Some(Arriving {
+            container: id.clone(),
+            netns: known
+                .inside
+                .as_ref()
+                .filter(|_| !is_elsewhere)?
+                .netns
+                .clone(),
+            networks: view.networks_of(id),
+        })
+    });
+    arriving.collect()
 }
 
 /// The most that the container has on any network without names of ours, connected or yet to be.

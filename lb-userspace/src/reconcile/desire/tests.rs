@@ -4,7 +4,9 @@ use super::super::samples::{container, members, network, observed};
 use super::super::{Role, State, dangling, plan};
 use super::*;
 use crate::config::{GroupConfig, GroupName, NetworkConfig};
-use crate::model::{Group, Member, MemberState, Policy, RunState, label};
+use crate::model::{
+    Arriving, ContainerId, Group, Member, MemberState, Netns, Policy, RunState, label,
+};
 
 fn desired(observed: &Observed) -> Desired {
     desired_by(observed, &Config::default())
@@ -345,6 +347,28 @@ fn a_namespace_gets_routes_only_in_the_families_that_it_has() {
 
     let routes: Vec<usize> = desired.resolvers.iter().map(|r| r.routes.len()).collect();
     assert_eq!(routes, [1, 2]);
+}
+
+#[test]
+fn a_container_of_which_only_the_namespace_is_known_is_taken_over_all_the_same() {
+    let arriving = |cookie: u64, on: &str| Arriving {
+        container: ContainerId(cookie.to_string()),
+        netns: Netns {
+            path: "/run/netns/it".into(),
+            cookie,
+        },
+        networks: vec![network(on, 1).id],
+    };
+    let mut observed = observed(members("web", 1, "tg"));
+    let mut nameless = network("bridge", 2);
+    nameless.policy.is_default_bridge = true;
+    observed.networks.push(nameless);
+    observed.arriving = vec![arriving(77, "net"), arriving(78, "bridge")];
+    let desired = desired(&observed);
+
+    let last = desired.resolvers.last().unwrap();
+    assert_eq!((desired.resolvers.len(), last.netns.cookie), (2, 77));
+    assert!(last.knows_names && last.routes.is_empty());
 }
 
 #[test]

@@ -140,6 +140,33 @@ fn a_container_is_there_from_its_connection_on_though_its_inspection_is_locked()
 }
 
 #[test]
+fn a_container_whose_first_inspection_is_locked_is_told_of_by_its_namespace() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+    let mut foreign = network(2, &[8]);
+    foreign["Driver"] = "macvlan".into();
+    story.network(foreign);
+    for container in [7, 8] {
+        story.heard(What::Connected(network_id(1), id(container)));
+    }
+    story.network(network(1, &[7, 8]));
+    assert_eq!(story.observed().arriving, [], "no namespace is known");
+    for (container, number) in [(7, 7), (8, 8)] {
+        let inside = Inside::sample(number, Vec::new());
+        story.view.looked(&id(container), Ok(inside));
+    }
+
+    let arriving = story.observed().arriving;
+    let told: Vec<_> = arriving.iter().map(|it| it.netns.cookie).collect();
+
+    assert_eq!(told, [7], "names of the other one's network are Docker's");
+    assert_eq!(arriving[0].networks, [network_id(1)]);
+    story.inspected(container(7, "running", &[1]));
+    let observed = story.observed();
+    assert_eq!((observed.arriving.len(), observed.containers.len()), (0, 1));
+}
+
+#[test]
 fn an_inspection_that_waited_does_not_take_a_starting_container_away() {
     let mut story = Story::default();
     story.network(network(1, &[]));
