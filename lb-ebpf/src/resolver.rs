@@ -3,6 +3,9 @@
 //! A container asks 127.0.0.11:53. If the daemon listens on another port of that address in the
 //! container's namespace and is alive, the query goes there; in every other case it is left alone,
 //! and Docker's own resolver answers.
+//!
+//! A container on the default bridge alone asks servers of its own. The same holds for those: what is not
+//! led to the daemon goes to the server that was asked.
 
 use lb_common::{Addr, Port, Resolver};
 
@@ -23,6 +26,12 @@ pub trait Asker {
     fn now(&self) -> u64;
     /// Whether a socket is bound to 127.0.0.11 and `port` in this namespace.
     fn listens(&self, transport: Transport, port: Port) -> bool;
+    /// Whether the socket is the daemon's own.
+    fn is_daemon(&self) -> bool;
+    /// Notes which server the socket asked that is led to `port`.
+    fn remember(&self, port: Port, server: &Addr);
+    /// That server; `None`: it asked 127.0.0.11.
+    fn asked(&self, port: Port) -> Option<Addr>;
 }
 
 impl Transport {
@@ -37,7 +46,7 @@ impl Transport {
     }
 }
 
-/// The port to send to in place of `port`; `None` leaves the destination as it is.
+/// The port of 127.0.0.11 to send to instead; `None` leaves the destination as it is.
 ///
 /// A daemon that was killed has no sockets any more, so that the next query is left alone; one that
 /// hangs has sockets and no heartbeat. Where Docker's rules were taken away, such a query is led to
@@ -49,35 +58,52 @@ pub fn lead(
     transport: Option<Transport>,
     asker: &impl Asker,
 ) -> Option<Port> {
-    if !is_ours(destination) || port != Resolver::PORT {
+    if port != Resolver::PORT || !destination.is_v4() {
         return None;
     }
     let transport = transport?;
     let resolver = asker.resolver()?;
+    let is_ours = is_ours(destination);
+    if !is_ours && (!resolver.stands_for(destination.v4_word()) || asker.is_daemon()) {
+        return None;
+    }
     let is_alive = asker.now().saturating_sub(asker.heartbeat()) < Resolver::PATIENCE;
     let port = port_of(&resolver, transport);
     if is_alive && asker.listens(transport, port) {
+        if !is_ours {
+            asker.remember(port, destination);
+        }
         return Some(port);
+    }
+    if !is_ours {
+        return None;
     }
     let dockers = dockers_port(&resolver, transport);
     (dockers != Port::NONE && asker.listens(transport, dockers)).then_some(dockers)
 }
 
-/// The port that `source` and `port` are shown as; `None` shows them as they are.
+/// The server whose port 53 `source` and `port` are shown as; `None` shows them as they are.
 #[inline(always)]
 pub fn restore(
     source: &Addr,
     port: Port,
     transport: Option<Transport>,
     asker: &impl Asker,
-) -> Option<Port> {
+) -> Option<Addr> {
     if !is_ours(source) {
         return None;
     }
     let (resolver, transport) = (asker.resolver()?, transport?);
     let dockers = dockers_port(&resolver, transport);
-    let is_dockers = dockers != Port::NONE && port == dockers;
-    (is_dockers || port == port_of(&resolver, transport)).then_some(Resolver::PORT)
+    if dockers != Port::NONE && port == dockers {
+        return Some(*source);
+    }
+    if port != port_of(&resolver, transport) {
+        return None;
+    }
+    let is_alone = resolver.servers[0] == 0;
+    let other = if is_alone { None } else { asker.asked(port) };
+    Some(other.unwrap_or(*source))
 }
 
 #[inline(always)]
@@ -103,6 +129,7 @@ fn dockers_port(resolver: &Resolver, transport: Transport) -> Port {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
     use core::net::Ipv4Addr;
 
     use super::*;
@@ -117,6 +144,8 @@ mod tests {
         resolver: Option<Resolver>,
         heartbeat: u64,
         sockets: bool,
+        marked: bool,
+        remembered: Cell<Option<(Port, Addr)>>,
     }
 
     impl Asker for Namespace {
@@ -136,6 +165,18 @@ mod tests {
             );
             (self.sockets && ours) || (port == DOCKER && transport == Transport::Udp)
         }
+        fn is_daemon(&self) -> bool {
+            self.marked
+        }
+        fn remember(&self, port: Port, server: &Addr) {
+            self.remembered.set(Some((port, *server)));
+        }
+        fn asked(&self, port: Port) -> Option<Addr> {
+            let remembered = self.remembered.get();
+            remembered
+                .filter(|(led, _)| *led == port)
+                .map(|(_, server)| server)
+        }
     }
 
     fn served() -> Namespace {
@@ -147,6 +188,8 @@ mod tests {
             }),
             heartbeat: 9_900_000_000,
             sockets: true,
+            marked: false,
+            remembered: Cell::new(None),
         }
     }
 
@@ -236,7 +279,10 @@ mod tests {
         let without_rules = |sockets, heartbeat| Namespace {
             resolver: Some(with(DOCKER, OTHER)),
             heartbeat,
-            sockets,
+            ..Namespace {
+                sockets,
+                ..served()
+            }
         };
 
         assert_eq!(led(&without_rules(true, 9_900_000_000)), Some(UDP));
@@ -255,7 +301,7 @@ mod tests {
             Some(Transport::Udp),
             &without_rules(true, 0),
         );
-        assert_eq!(shown, Some(Resolver::PORT));
+        assert_eq!(shown, Some(address(11)));
     }
 
     #[test]
@@ -264,11 +310,11 @@ mod tests {
 
         assert_eq!(
             restored(address(11), UDP, Some(Transport::Udp)),
-            Some(Resolver::PORT)
+            Some(address(11))
         );
         assert_eq!(
             restored(address(11), TCP, Some(Transport::Tcp)),
-            Some(Resolver::PORT)
+            Some(address(11))
         );
         assert_eq!(restored(address(11), TCP, Some(Transport::Udp)), None);
         assert_eq!(restored(address(11), OTHER, Some(Transport::Udp)), None);
@@ -285,6 +331,52 @@ mod tests {
 
         let shown = restore(&address(11), UDP, Some(Transport::Udp), &gone);
 
-        assert_eq!(shown, Some(Resolver::PORT));
+        assert_eq!(shown, Some(address(11)));
+    }
+
+    #[test]
+    fn a_server_of_the_containers_own_is_stood_for_and_shown_as_itself() {
+        let own: Addr = Ipv4Addr::new(192, 0, 2, 53).into();
+        let with = |sockets| {
+            let mut resolver = served().resolver.unwrap();
+            resolver.servers = [0, own.v4_word(), 0];
+            Namespace {
+                resolver: Some(resolver),
+                sockets,
+                ..served()
+            }
+        };
+        let udp = Some(Transport::Udp);
+        let led = |asker: &Namespace, port| lead(&own, port, udp, asker);
+
+        let first = with(true);
+        assert_eq!(led(&first, Resolver::PORT), Some(UDP));
+        assert_eq!(led(&first, OTHER), None, "only its port 53");
+        assert_eq!(led(&served(), Resolver::PORT), None, "somebody else's");
+        assert_eq!(led(&with(false), Resolver::PORT), None, "it answers itself");
+        let daemon = Namespace {
+            marked: true,
+            ..with(true)
+        };
+        assert_eq!(led(&daemon, Resolver::PORT), None, "it would ask itself");
+        let nobodys = Addr::from_v4_word(0);
+        assert_eq!(lead(&nobodys, Resolver::PORT, udp, &first), None);
+    }
+
+    #[test]
+    fn who_answers_is_shown_as_the_server_that_was_asked() {
+        let own: Addr = Ipv4Addr::new(192, 0, 2, 53).into();
+        let mut resolver = served().resolver.unwrap();
+        resolver.servers[0] = own.v4_word();
+        let asker = Namespace {
+            resolver: Some(resolver),
+            ..served()
+        };
+        let udp = Some(Transport::Udp);
+        let shown = || restore(&address(11), UDP, udp, &asker);
+
+        assert_eq!(shown(), Some(address(11)));
+        let led = lead(&own, Resolver::PORT, udp, &asker);
+        assert_eq!((led, shown()), (Some(UDP), Some(own)));
     }
 }

@@ -23,7 +23,8 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use lb_common::{Addr, Port, Resolver};
+use lb_common::{Addr, Port, Resolver, SocketKey, SocketReverse};
+use lb_ebpf::Tables;
 use lb_ebpf::resolver::{self, Asker, Transport};
 use lb_ebpf::sockets::{self, Caller, Led, Peer};
 
@@ -35,6 +36,9 @@ const PROCEED: i32 = 1;
 const REFUSE: i32 = 0;
 /// Its error then.
 const ECONNREFUSED: i32 = 111;
+
+/// Where the daemon listens.
+const OURS: Addr = Addr::from_v4_word(Resolver::ADDRESS);
 
 /// The namespace of the socket, as helpers call it (`BPF_F_CURRENT_NETNS`).
 const CURRENT_NAMESPACE: u64 = u64::MAX;
@@ -108,6 +112,7 @@ trait Family: Sized {
             port: socket.port(),
         };
         if let Some(port) = resolver::lead(&asked.address, asked.port, socket.transport(), &socket)
+            && self.set_address(&OURS)
         {
             socket.set_port(port);
             return PROCEED;
@@ -132,9 +137,11 @@ trait Family: Sized {
             address: self.address(),
             port: socket.port(),
         };
-        if let Some(port) = resolver::restore(&peer.address, peer.port, socket.transport(), &socket)
+        if let Some(server) =
+            resolver::restore(&peer.address, peer.port, socket.transport(), &socket)
+            && self.set_address(&server)
         {
-            socket.set_port(port);
+            socket.set_port(Resolver::PORT);
         } else if let Some(original) = sockets::restore(&Maps, &Process(self), peer)
             && self.set_address(&original.address)
         {
@@ -228,6 +235,12 @@ impl Socket {
     }
 
     #[inline(always)]
+    fn cookie(&self) -> u64 {
+        // SAFETY: the helper takes the context of this program type.
+        unsafe { bpf_get_socket_cookie(self.0.cast()) }
+    }
+
+    #[inline(always)]
     fn port(&self) -> Port {
         // SAFETY: as in `protocol`. The lower half has the wire's two bytes.
         Port::from_wire(unsafe { (*self.0).user_port } as u16)
@@ -309,6 +322,39 @@ impl Asker for Socket {
         unsafe { bpf_sk_release(socket.cast()) };
         is_ours
     }
+
+    #[inline(always)]
+    fn is_daemon(&self) -> bool {
+        // SAFETY: the context has its socket, and the verifier checks that the field may be read.
+        unsafe { (*self.socket()).mark == Resolver::MARK }
+    }
+
+    #[inline(always)]
+    fn remember(&self, port: Port, server: &Addr) {
+        let original = SocketReverse {
+            address: *server,
+            port: Resolver::PORT,
+            _pad: 0,
+        };
+        Maps.set_socket(&led_to(self.cookie(), port), &original);
+    }
+
+    #[inline(always)]
+    fn asked(&self, port: Port) -> Option<Addr> {
+        let original = Maps.socket(&led_to(self.cookie(), port))?;
+        Some(original.address)
+    }
+}
+
+/// The key of a socket that was led to `port` of 127.0.0.11.
+#[inline(always)]
+fn led_to(cookie: u64, port: Port) -> SocketKey {
+    SocketKey {
+        cookie,
+        address: OURS,
+        port,
+        _pad: [0; 3],
+    }
 }
 
 impl<F: Family> Caller for Process<'_, F> {
@@ -320,8 +366,7 @@ impl<F: Family> Caller for Process<'_, F> {
 
     #[inline(always)]
     fn cookie(&self) -> u64 {
-        // SAFETY: the helper takes the context of this program type.
-        unsafe { bpf_get_socket_cookie(self.0.socket().0.cast()) }
+        self.0.socket().cookie()
     }
 
     #[inline(always)]

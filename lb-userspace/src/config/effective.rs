@@ -200,6 +200,11 @@ impl Page<'_> {
             |c| time(c.dns.stale),
         );
         self.key(
+            "default_bridge",
+            "Whether containers on the default bridge have names and are answered, which Docker does not do.",
+            |c| c.dns.default_bridge.to_string(),
+        );
+        self.key(
             "no_conntrack",
             "Whether Docker's NAT rules for 127.0.0.11, which have the kernel track all packets of a \
              container, are taken out of containers while veer answers them.",

@@ -160,6 +160,8 @@ pub struct Dns {
     pub leak: bool,
     /// Whether unknown names without a dot are asked outside.
     pub single_labels: bool,
+    /// Whether containers on the default bridge have names and are answered, which Docker does not do.
+    pub default_bridge: bool,
     /// Servers for names that are not ours; empty: those of the host.
     pub upstreams: Vec<IpAddr>,
     /// Which of them is asked first.
@@ -217,6 +219,7 @@ impl Default for Dns {
             cache: 10_000,
             stale: 3_600,
             no_conntrack: false,
+            default_bridge: false,
             query_log: 0,
         }
     }

@@ -188,6 +188,7 @@ impl Config {
             ("single_labels", &mut dns.single_labels),
             ("random_case", &mut dns.random_case),
             ("no_conntrack", &mut dns.no_conntrack),
+            ("default_bridge", &mut dns.default_bridge),
         ] {
             section.read(key, choice, values::boolean)?;
         }

@@ -62,6 +62,7 @@ in_flight = 7
 cache = 0
 stale = "1d"
 no_conntrack = true
+default_bridge = true
 query_log = 100
 upstreams = ["192.0.2.53", "2001:db8::53"]
 [anti_spoofing]

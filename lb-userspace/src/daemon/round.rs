@@ -39,8 +39,11 @@ pub(super) fn without<'a>(
     changed
 }
 
-/// `observed` without the networks that have no names.
-pub(super) fn with_names(observed: &Observed) -> Cow<'_, Observed> {
+/// `observed` without the networks that have no names; `all`: the default bridge has some too.
+pub(super) fn with_names(observed: &Observed, all: bool) -> Cow<'_, Observed> {
+    if all {
+        return Cow::Borrowed(observed);
+    }
     let nameless = observed.networks.iter();
     let nameless = nameless.filter(|network| network.policy.is_default_bridge);
     let nameless: BTreeSet<_> = nameless.map(|network| network.id.clone()).collect();

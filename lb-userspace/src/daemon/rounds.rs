@@ -6,9 +6,12 @@
 //! can therefore reach what it answers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use lb_common::{Addr, Resolver};
 
 use super::apply::{Ended, carry_out};
 use super::failures::Subject;
@@ -248,8 +251,9 @@ impl Rounds {
     }
 
     fn publish(&self, observed: &Observed, desired: &Desired) {
-        let rules = settings::rules(&self.shared.config.load().dns);
-        let named = round::with_names(observed);
+        let config = self.shared.config.load();
+        let rules = settings::rules(&config.dns);
+        let named = round::with_names(observed, config.dns.default_bridge);
         let records = Arc::new(Records::build(&named, &desired.groups, &rules));
         self.shared.dns.publish(Arc::clone(&records));
         self.shared.records.store(records);
@@ -264,20 +268,21 @@ impl Rounds {
                 .dns
                 .take_over(&visit.netns)
                 .map_err(|error| error.to_string())?;
+            let resolver = Resolver {
+                servers: std::array::from_fn(|index| word(visit.servers.get(index))),
+                ..self.quiet.beside(visit.netns.cookie, resolver)
+            };
             let datapath = self.shared.datapath();
             datapath
-                .set_resolver(
-                    visit.netns.cookie,
-                    self.quiet.beside(visit.netns.cookie, resolver),
-                )
+                .set_resolver(visit.netns.cookie, resolver)
                 .map_err(|error| error.to_string())?;
             Ok(())
         });
         for (visit, result) in due.into_iter().zip(results) {
             match result {
                 Ok(()) => {
-                    self.visited.taken_over(visit.netns.cookie);
-                    if self.shared.dns.answers_in_kernel() {
+                    let is_new = self.visited.taken_over(visit);
+                    if is_new && self.shared.dns.answers_in_kernel() {
                         self.inside.want(visit.netns.clone());
                     }
                 }
@@ -433,4 +438,9 @@ pub(super) fn names(observed: &Observed) -> BTreeMap<u64, String> {
         Some((netns.cookie, container.name.clone()))
     });
     named.collect()
+}
+
+/// As the programs on sockets compare it; 0: none.
+fn word(server: Option<&Ipv4Addr>) -> u32 {
+    server.map_or(0, |server| Addr::from(*server).v4_word())
 }

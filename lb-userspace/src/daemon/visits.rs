@@ -1,6 +1,7 @@
 //! What there is to do inside containers' namespaces. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use crate::model::Netns;
 use crate::reconcile::{ServedNamespace, VipRoute};
@@ -15,6 +16,7 @@ pub(super) struct Visited {
 struct Done {
     routes: BTreeSet<VipRoute>,
     taken_over: bool,
+    servers: Vec<Ipv4Addr>,
 }
 
 /// One namespace that is not as it should be.
@@ -25,6 +27,8 @@ pub(super) struct Visit {
     pub(super) remove: Vec<VipRoute>,
     /// Whether its DNS is yet to be taken over.
     pub(super) take_over: bool,
+    /// Servers whose place veer takes there.
+    pub(super) servers: Vec<Ipv4Addr>,
 }
 
 /// Everything that is to be done.
@@ -53,7 +57,8 @@ impl Visited {
                 netns: namespace.netns.clone(),
                 add: routes.difference(&done.routes).copied().collect(),
                 remove: done.routes.difference(&routes).copied().collect(),
-                take_over: dns && !done.taken_over,
+                take_over: dns && !(done.taken_over && done.servers == namespace.servers),
+                servers: namespace.servers.clone(),
             };
             if !visit.add.is_empty() || !visit.remove.is_empty() || visit.take_over {
                 visits.enter.push(visit);
@@ -74,9 +79,11 @@ impl Visited {
         }
     }
 
-    /// Notes that queries of this namespace are answered by veer.
-    pub(super) fn taken_over(&mut self, cookie: u64) {
-        self.known.entry(cookie).or_default().taken_over = true;
+    /// Notes that queries of this namespace are answered by veer; whether they were not before.
+    pub(super) fn taken_over(&mut self, visit: &Visit) -> bool {
+        let done = self.known.entry(visit.netns.cookie).or_default();
+        done.servers.clone_from(&visit.servers);
+        !std::mem::replace(&mut done.taken_over, true)
     }
 
     /// Notes whose queries the DNS server still answers, by cookie: it gives a namespace up when its
@@ -129,6 +136,7 @@ mod tests {
             container: ContainerId(cookie.to_string()),
             routes: routes.iter().map(route).collect(),
             knows_names: true,
+            servers: Vec::new(),
         }
     }
 
@@ -140,7 +148,7 @@ mod tests {
         let visits = visited.missing(&wanted, true);
         for visit in &visits.enter {
             visited.routed(visit);
-            visited.taken_over(visit.netns.cookie);
+            visited.taken_over(visit);
         }
 
         assert_eq!(
@@ -156,7 +164,7 @@ mod tests {
         let mut visited = Visited::default();
         let first = visited.missing(&[namespace(1, &[2])], true);
         visited.routed(&first.enter[0]);
-        visited.taken_over(1);
+        visited.taken_over(&first.enter[0]);
 
         let visits = visited.missing(&[namespace(1, &[3])], true);
 
@@ -184,7 +192,7 @@ mod tests {
         let mut wanted = [namespace(1, &[2])];
         let first = visited.missing(&wanted, true);
         visited.routed(&first.enter[0]);
-        visited.taken_over(1);
+        visited.taken_over(&first.enter[0]);
 
         wanted[0].knows_names = false;
         let visits = visited.missing(&wanted, true);
@@ -200,8 +208,9 @@ mod tests {
     fn a_namespace_whose_sockets_failed_is_taken_over_again() {
         let mut visited = Visited::default();
         let wanted = [namespace(1, &[]), namespace(2, &[])];
-        visited.taken_over(1);
-        visited.taken_over(2);
+        for visit in visited.missing(&wanted, true).enter {
+            visited.taken_over(&visit);
+        }
 
         visited.confirm(&[2]);
         let visits = visited.missing(&wanted, true);
@@ -213,12 +222,30 @@ mod tests {
     #[test]
     fn a_namespace_that_is_gone_is_left() {
         let mut visited = Visited::default();
-        visited.taken_over(1);
+        let wanted = [namespace(1, &[])];
+        for visit in visited.missing(&wanted, true).enter {
+            visited.taken_over(&visit);
+        }
 
         let visits = visited.missing(&[], true);
         visited.left(1);
 
         assert_eq!(visits.leave, [1]);
         assert_eq!(visited.missing(&[], true), Visits::default());
+    }
+
+    #[test]
+    fn other_servers_to_stand_for_are_one_more_visit() {
+        let mut visited = Visited::default();
+        let mut wanted = [namespace(1, &[])];
+        let first = visited.missing(&wanted, true);
+        assert!(visited.taken_over(&first.enter[0]), "for the first time");
+
+        wanted[0].servers = vec![Ipv4Addr::new(192, 0, 2, 53)];
+        let visits = visited.missing(&wanted, true);
+
+        assert_eq!(visits.enter[0].servers, wanted[0].servers);
+        assert!(!visited.taken_over(&visits.enter[0]));
+        assert_eq!(visited.missing(&wanted, true), Visits::default());
     }
 }

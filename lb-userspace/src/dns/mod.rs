@@ -37,6 +37,7 @@ pub use counters::Counts;
 pub use kernel::Kernel;
 pub use nat::{Nat, Taken};
 pub use records::{Known, Records, Upstreams, View};
+pub use resolv_conf::name_servers;
 pub use rules::{Forwarding, Rules};
 pub use samples::Sample;
 pub use server::{Dns, Options};

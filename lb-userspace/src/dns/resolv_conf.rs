@@ -61,7 +61,7 @@ impl ResolvConf {
 
     fn read(&mut self) {
         match fs::read(&self.path) {
-            Ok(bytes) => self.servers = name_servers(&String::from_utf8_lossy(&bytes)),
+            Ok(bytes) => self.servers = listed(&String::from_utf8_lossy(&bytes)),
             Err(error) => {
                 self.servers.clear();
                 // Said once, not for each query.
@@ -90,8 +90,14 @@ pub(super) fn own_servers(addresses: &[IpAddr]) -> Vec<SocketAddr> {
     servers.take(SERVERS).collect()
 }
 
+/// The addresses of the name servers that a `resolv.conf` lists and that are asked, in order.
+pub fn name_servers(text: &str) -> Vec<IpAddr> {
+    let servers = listed(text).into_iter();
+    servers.map(|server| server.ip()).collect()
+}
+
 /// The `nameserver` lines of a `resolv.conf` that are asked, in order.
-fn name_servers(text: &str) -> Vec<SocketAddr> {
+fn listed(text: &str) -> Vec<SocketAddr> {
     let words = text.lines().map(str::split_whitespace);
     let values = words.filter_map(|mut words| match (words.next(), words.next()) {
         (Some("nameserver"), Some(value)) => Some(value),
@@ -145,7 +151,7 @@ mod tests {
                     options rotate\n";
 
         let expected = ["127.0.0.53:53", "[fd00::1]:53", "[fe80::1%1]:53"];
-        assert_eq!(texts(&name_servers(text)), expected);
+        assert_eq!(texts(&listed(text)), expected);
     }
 
     #[test]
@@ -153,7 +159,7 @@ mod tests {
         let text = "nameserver 127.0.0.11\nnameserver ::ffff:127.0.0.11\nnameserver 10.0.0.1\n";
         let own = ["127.0.0.11", "10.0.0.2"].map(|text| text.parse().expect("an address"));
 
-        assert_eq!(texts(&name_servers(text)), ["10.0.0.1:53"]);
+        assert_eq!(texts(&listed(text)), ["10.0.0.1:53"]);
         assert_eq!(texts(&own_servers(&own)), ["10.0.0.2:53"]);
     }
 

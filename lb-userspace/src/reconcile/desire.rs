@@ -8,9 +8,10 @@ mod sources;
 mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use lb_common::{Addr, Mode as Beside, Settings, Zone};
+use lb_common::{Addr, Mode as Beside, Resolver, Settings, Zone};
 
 use self::groups::Draft;
 pub(super) use self::ports::published_name;
@@ -75,7 +76,9 @@ pub fn desire(
 
     desired.endpoints = placed.iter().map(endpoints::Placed::listed).collect();
     desired.resolvers = resolvers(observed, &placed, config, identities);
-    desired.resolvers.extend(arriving(observed, &networks));
+    desired
+        .resolvers
+        .extend(arriving(observed, &networks, config));
     desired.notices.sort();
     desired.notices.dedup();
     desired
@@ -258,7 +261,7 @@ fn resolvers(
     identities: &Identities,
 ) -> Vec<ServedNamespace> {
     let mut routes: BTreeMap<_, Vec<VipRoute>> = BTreeMap::new();
-    let named = |placed: &&endpoints::Placed<'_>| !placed.served.network.policy.is_default_bridge;
+    let named = |placed: &&endpoints::Placed<'_>| has_names(placed.served.network, config);
     for placed in placed.iter().filter(named) {
         let routes = routes.entry(&placed.served.container.id).or_default();
         routes.extend(vip_routes(placed.served, config, identities));
@@ -269,6 +272,7 @@ fn resolvers(
             netns: container.netns.clone()?,
             container: container.id.clone(),
             knows_names: container.elsewhere != Elsewhere::Names,
+            servers: own_servers(container, observed),
         })
     };
     observed.containers.iter().filter_map(resolver).collect()
@@ -276,11 +280,14 @@ fn resolvers(
 
 /// The namespaces of containers that may ask for names before it is known what they are: their queries
 /// wait until it is.
-fn arriving(observed: &Observed, networks: &Networks<'_>) -> impl Iterator<Item = ServedNamespace> {
+fn arriving(
+    observed: &Observed,
+    networks: &Networks<'_>,
+    config: &Config,
+) -> impl Iterator<Item = ServedNamespace> {
     let has_names = |id| {
-        networks
-            .get(id)
-            .is_some_and(|network| !network.policy.is_default_bridge)
+        let network = networks.get(id);
+        network.is_some_and(|network| has_names(network, config))
     };
     let arriving = observed.arriving.iter();
     let named = arriving.filter(move |arriving| arriving.networks.iter().any(has_names));
@@ -289,7 +296,30 @@ fn arriving(observed: &Observed, networks: &Networks<'_>) -> impl Iterator<Item 
         container: arriving.container.clone(),
         routes: Vec::new(),
         knows_names: true,
+        servers: Vec::new(),
     })
+}
+
+/// Whether containers of the Network are known by name.
+fn has_names(network: &Network, config: &Config) -> bool {
+    config.dns.default_bridge || !network.policy.is_default_bridge
+}
+
+/// The servers that Docker has a container ask that is on the default bridge alone; 127.0.0.11 is
+/// asked by all others.
+fn own_servers(container: &Container, observed: &Observed) -> Vec<Ipv4Addr> {
+    let mut networks = observed.networks.iter();
+    let default = networks.find(|network| network.policy.is_default_bridge);
+    let is_default = |on: &Attachment| default.is_some_and(|network| network.id == on.network);
+    if !container.attachments.iter().all(is_default) {
+        return Vec::new();
+    }
+    let servers = container.dns_servers.iter();
+    let servers = servers.filter_map(|server| match server {
+        IpAddr::V4(server) if !server.is_loopback() => Some(*server),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    });
+    servers.take(Resolver::SERVERS).collect()
 }
 
 fn vip_routes(served: &Served<'_>, config: &Config, identities: &Identities) -> Vec<VipRoute> {

@@ -100,6 +100,8 @@ pub struct ServedNamespace {
     pub routes: Vec<VipRoute>,
     /// Whether veer knows every name that its container may ask for, and so may answer it.
     pub knows_names: bool,
+    /// Name servers that its container asks by itself, whose place veer takes.
+    pub servers: Vec<Ipv4Addr>,
 }
 
 /// A route inside a container's namespace: a Network's VIPs are on the link.

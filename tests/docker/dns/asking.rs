@@ -53,7 +53,7 @@ pub(super) fn question(name: &str, kind: u16) -> Vec<u8> {
 pub(super) fn ask(client: &Namespace, server: SocketAddr, name: &str, kind: u16) -> Said {
     let query = question(name, kind);
     let reply = client.run(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(ANSWER)).unwrap();
         socket.send_to(&query, server).unwrap();
         let mut buffer = [0; 2048];

@@ -2,6 +2,7 @@
 
 mod asking;
 mod comparison;
+mod default;
 mod nat;
 mod others;
 mod server;

@@ -135,6 +135,7 @@ fn view() -> View {
             to: "198.18.0.0/22".parse().unwrap(),
         }],
         knows_names: true,
+        servers: Vec::new(),
     };
     let network = |name: &str| Network {
         id: NetworkId(format!("{name}-id")),

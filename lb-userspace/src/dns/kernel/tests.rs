@@ -21,6 +21,7 @@ const RESOLVER: Resolver = Resolver {
     tcp: Port::new(40_001),
     docker_udp: Port::new(0),
     docker_tcp: Port::new(0),
+    servers: [0; Resolver::SERVERS],
 };
 
 /// The kernel's maps, in memory. Takes so many answers and no more.

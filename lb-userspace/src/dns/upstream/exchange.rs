@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
+use lb_common::Resolver;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Mark;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::task::spawn_blocking;
@@ -141,7 +144,7 @@ fn judged(came: Came, case: Case) -> io::Result<Option<Exchanged>> {
 }
 
 /// What `open` makes, in the namespace of `origin`.
-async fn open<T: AsRawFd + Send + 'static>(
+async fn open<T: AsFd + AsRawFd + Send + 'static>(
     origin: &Origin,
     open: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -149,6 +152,12 @@ async fn open<T: AsRawFd + Send + 'static>(
         Origin::Host => open(),
         Origin::Container(netns) => {
             let netns = netns.clone();
+            let open = move || {
+                let socket = open()?;
+                // Its query must not be led back here.
+                setsockopt(&socket, Mark, &Resolver::MARK)?;
+                Ok(socket)
+            };
             // Entering waits for a thread.
             spawn_blocking(move || open_inside(&netns, open)).await?
         }

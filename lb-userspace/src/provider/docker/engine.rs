@@ -14,6 +14,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
 
 use super::facts::{ContainerFacts, Missing, NetworkFacts, Run};
+use crate::dns::name_servers;
 use crate::model::{ContainerId, NetworkId};
 
 /// How long the Engine may take for an answer. An inspection waits while the container is being
@@ -87,7 +88,15 @@ impl Engine {
         let what = format!("container {}", id.short());
         let request = self.client.inspect_container(&id.0, None);
         let answer = ask(&what, request).await?;
-        understand(&what, answer.map(ContainerFacts::from_inspection))
+        let mut facts = understand(&what, answer.map(ContainerFacts::from_inspection))?;
+        if let Some(facts) = &mut facts
+            && let Some(file) = &facts.resolv_conf
+            // It is made when the container is started.
+            && let Ok(text) = tokio::fs::read_to_string(file).await
+        {
+            facts.dns_servers = name_servers(&text);
+        }
+        Ok(facts)
     }
 
     /// What a network's inspection says; `None`: there is no such network. Takes no container's lock.

@@ -31,6 +31,8 @@ pub(super) struct ContainerFacts {
     pub(super) hostname: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) dns_servers: Vec<IpAddr>,
+    /// The file that says whom a container asks that is on the default bridge alone.
+    pub(super) resolv_conf: Option<PathBuf>,
     pub(super) mode: Mode,
     /// What `docker stop` sends first.
     pub(super) stop_signal: Signal,
@@ -128,10 +130,13 @@ impl ContainerFacts {
             .into_iter()
             .map(|(key, settings)| (key, EndpointFacts::from_settings(settings, &own)))
             .collect();
+        let is_on_default_bridge = is_default_bridge_alone(&endpoints);
+        let resolv_conf = text(answer.resolv_conf_path).filter(|_| is_on_default_bridge);
         let dns_servers = host.dns.unwrap_or_default();
         Ok(Self {
             labels: config.labels.unwrap_or_default().into_iter().collect(),
             dns_servers: dns_servers.iter().flat_map(|addr| addr.parse()).collect(),
+            resolv_conf: resolv_conf.map(PathBuf::from),
             mode: Mode::parse(&host.network_mode.unwrap_or_default()),
             stop_signal: text(config.stop_signal)
                 .and_then(|signal| Signal::parse(&signal))
@@ -165,6 +170,11 @@ impl ContainerFacts {
             .or_else(|| self.endpoints.get(&network.name))
             .or_else(|| self.endpoints.get(&network.id.0))
     }
+}
+
+fn is_default_bridge_alone(endpoints: &BTreeMap<String, EndpointFacts>) -> bool {
+    let mut names = endpoints.keys();
+    names.next().is_some_and(|name| name == "bridge") && names.next().is_none()
 }
 
 impl Mode {

@@ -350,6 +350,40 @@ fn a_namespace_gets_routes_only_in_the_families_that_it_has() {
 }
 
 #[test]
+fn on_the_default_bridge_alone_a_containers_own_servers_are_stood_for() {
+    let servers = ["192.0.2.1", "127.0.0.1", "fd00::1", "192.0.2.2"];
+    let servers = servers.map(|server| server.parse().unwrap());
+    let mut containers = [
+        container("alone").attached("bridge", 1, &[]),
+        container("both")
+            .attached("bridge", 2, &[])
+            .attached("net", 2, &[]),
+    ];
+    for container in &mut containers {
+        container.dns_servers = servers.to_vec();
+    }
+    let mut observed = observed(containers);
+    let mut default = network("bridge", 2);
+    default.policy.is_default_bridge = true;
+    observed.networks.push(default);
+    let mut config = Config::default();
+
+    let without: Vec<_> = desired_by(&observed, &config).resolvers;
+    config.dns.default_bridge = true;
+    let with: Vec<_> = desired_by(&observed, &config).resolvers;
+
+    assert_eq!(without.len(), 1, "only the one with a Network");
+    let of = |name: &str| {
+        with.iter()
+            .find(|it| it.container.0.contains(name))
+            .unwrap()
+    };
+    let own = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+    assert_eq!(of("alone").servers, own);
+    assert!(of("both").servers.is_empty());
+}
+
+#[test]
 fn a_container_of_which_only_the_namespace_is_known_is_taken_over_all_the_same() {
     let arriving = |cookie: u64, on: &str| Arriving {
         container: ContainerId(cookie.to_string()),
