@@ -175,7 +175,7 @@ impl Daemon {
 
     /// The loop.
     async fn serve(&mut self, options: &Options) -> anyhow::Result<()> {
-        let mut collection = every(pace::TICK);
+        let mut collect_at = Instant::now();
         let mut audit = every(AUDIT);
         // The first tick of an interval comes at once, and there is nothing to audit yet.
         audit.tick().await;
@@ -196,7 +196,10 @@ impl Daemon {
                 () = std::future::ready(()), if self.rounds.has_namespaces_waiting() => {
                     block_in_place(|| self.rounds.answer_inside());
                 }
-                _ = collection.tick() => block_in_place(|| self.rounds.collect()),
+                () = sleep_until(collect_at.into()) => {
+                    let wait = block_in_place(|| self.rounds.collect());
+                    collect_at = Instant::now() + wait;
+                }
                 _ = audit.tick() => {
                     block_in_place(|| {
                         self.rounds.release();

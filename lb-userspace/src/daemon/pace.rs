@@ -2,45 +2,48 @@
 
 use std::time::Duration;
 
-/// Time between two looks.
-pub(super) const TICK: Duration = Duration::from_millis(100);
-/// Share of a CPU that looking may take: one in a hundred.
+/// Time from one look to the next in the middle of a pass.
+const TICK: Duration = Duration::from_millis(100);
+/// Time from the end of one pass to the beginning of the next, at least and at most.
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Share of a CPU that looking may take: one in a hundred; one in two thousand where nearly all that
+/// is looked at is empty.
 const SHARE: u32 = 100;
+const EMPTY_SHARE: u32 = 2_000;
 /// Fewest and most entries in one slice.
 const FEWEST: usize = 256;
 const MOST: usize = 65_536;
-/// Ticks between the beginnings of two passes over tables that one slice covers.
-const TICKS_A_PASS: u32 = 10;
+/// A pass that takes longer than this for each entry has mostly looked at empty places.
+const ENTRY: Duration = Duration::from_micros(10);
 
-/// Chooses the size of each slice from what the last one took.
+/// Chooses the size of each slice from what the last one took, and when the next one comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     slice: usize,
-    /// Ticks to wait before the next pass.
-    rest: u32,
+    /// What the pass under way has found, and taken.
+    found: usize,
+    taken: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
             slice: FEWEST,
-            rest: 0,
+            found: 0,
+            taken: Duration::ZERO,
         }
     }
 }
 
 impl Pace {
-    /// How many entries to look at in this tick; `None`: nothing.
-    pub(super) fn next(&mut self) -> Option<usize> {
-        if self.rest > 0 {
-            self.rest -= 1;
-            return None;
-        }
-        Some(self.slice)
+    /// How many entries to look at.
+    pub(super) fn slice(&self) -> usize {
+        self.slice
     }
 
-    /// Notes that `examined` entries took `elapsed`, and whether that was the end of a pass.
-    pub(super) fn note(&mut self, examined: usize, elapsed: Duration, finished: bool) {
+    /// Notes that `examined` entries took `elapsed`, and whether that was the end of a pass. Returns
+    /// how long to wait before the next look.
+    pub(super) fn note(&mut self, examined: usize, elapsed: Duration, finished: bool) -> Duration {
         let allowed = TICK / SHARE;
         let next = if elapsed > allowed {
             self.slice / 2
@@ -50,13 +53,22 @@ impl Pace {
             self.slice
         };
         self.slice = next.clamp(FEWEST, MOST);
-        if finished {
-            self.rest = TICKS_A_PASS;
-        }
+        self.found += examined;
+        self.taken += elapsed;
         // Even the smallest slice may be too much for a busy machine.
-        let ticks = elapsed.as_nanos() / allowed.as_nanos().max(1);
-        let overrun = u32::try_from(ticks).unwrap_or(u32::MAX);
-        self.rest = self.rest.max(overrun.saturating_sub(1));
+        let share = (elapsed * SHARE).max(TICK);
+        if !finished {
+            return share;
+        }
+        let pass = std::mem::take(self);
+        self.slice = pass.slice;
+        let found = u32::try_from(pass.found).unwrap_or(u32::MAX);
+        let rest = if pass.taken > ENTRY.saturating_mul(found) {
+            pass.taken * EMPTY_SHARE
+        } else {
+            Duration::ZERO
+        };
+        rest.clamp(REST.0, REST.1).max(share)
     }
 }
 
@@ -69,12 +81,12 @@ mod tests {
     #[test]
     fn slices_grow_while_they_are_cheap_and_shrink_when_they_are_not() {
         let mut pace = Pace::default();
-        let first = pace.next().unwrap();
+        let first = pace.slice();
 
         pace.note(first, 100 * MICROSECOND, false);
-        let second = pace.next().unwrap();
+        let second = pace.slice();
         pace.note(second, 1_500 * MICROSECOND, false);
-        let third = pace.next().unwrap();
+        let third = pace.slice();
 
         assert_eq!((first, second, third), (FEWEST, FEWEST * 2, FEWEST));
     }
@@ -83,27 +95,38 @@ mod tests {
     fn a_finished_pass_rests() {
         let mut pace = Pace::default();
 
-        pace.note(3, MICROSECOND, true);
+        let within = pace.note(3, MICROSECOND, false);
+        let after = pace.note(3, MICROSECOND, true);
 
-        let ticks = (0..).position(|_| pace.next().is_some());
-        assert_eq!(ticks, Some(TICKS_A_PASS as usize));
+        assert_eq!((within, after), (TICK, REST.0));
+    }
+
+    #[test]
+    fn empty_tables_are_looked_at_less_often_but_in_time() {
+        let mut pace = Pace::default();
+        let full = pace.note(50_000, 2_000 * MICROSECOND, true);
+        let empty = pace.note(10, 2_000 * MICROSECOND, true);
+        let huge = pace.note(10, 20_000 * MICROSECOND, true);
+
+        assert_eq!(full, REST.0);
+        assert_eq!(empty, 4_000_000 * MICROSECOND);
+        assert_eq!(huge, REST.1);
     }
 
     #[test]
     fn looking_never_takes_more_than_its_share() {
         for elapsed in [10, 900, 1_100, 5_000, 80_000].map(|n| n * MICROSECOND) {
-            let mut pace = Pace::default();
-            let (mut spent, mut ticks) = (Duration::ZERO, 0);
-            for _ in 0..2_000 {
-                ticks += 1;
-                if let Some(slice) = pace.next() {
-                    spent += elapsed;
-                    pace.note(slice, elapsed, false);
+            for finished in [false, true] {
+                let mut pace = Pace::default();
+                let mut waited = Duration::ZERO;
+                for _ in 0..200 {
+                    let slice = pace.slice();
+                    waited += pace.note(slice, elapsed, finished);
                 }
-            }
 
-            let share = spent.as_secs_f64() / (TICK * ticks).as_secs_f64();
-            assert!(share <= 0.021, "{elapsed:?}: {share}");
+                let share = (200 * elapsed).as_secs_f64() / waited.as_secs_f64();
+                assert!(share <= 0.0101, "{elapsed:?}: {share}");
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lb_common::{Addr, Resolver};
 
@@ -355,23 +355,26 @@ impl Rounds {
         }
     }
 
-    /// Looks at a slice of the Connections.
-    pub(super) fn collect(&mut self) {
-        let Some(slice) = self.pace.next() else {
-            return;
-        };
+    /// Looks at a slice of the Connections. Returns how long to wait before the next one.
+    pub(super) fn collect(&mut self) -> Duration {
         let started = Instant::now();
-        let result = self.shared.datapath_mut().collect_slice(slice);
+        let result = self.shared.datapath_mut().collect_slice(self.pace.slice());
+        let elapsed = started.elapsed();
         let collected = match result {
             Ok(collected) => collected,
-            Err(error) => return self.shared.fail(Subject::Collection, error.to_string()),
+            Err(error) => {
+                self.shared.fail(Subject::Collection, error.to_string());
+                return self.pace.note(0, elapsed, true);
+            }
         };
-        self.pace
-            .note(collected.examined, started.elapsed(), collected.finished);
+        let wait = self
+            .pace
+            .note(collected.examined, elapsed, collected.finished);
         let mut progress = self.shared.progress();
         progress.failures.clear(&Subject::Collection);
         progress.collection.examined += collected.examined as u64;
         progress.collection.expired += (collected.idle + collected.orphaned) as u64;
+        wait
     }
 
     /// Frees the numbers that no Connection holds any longer.

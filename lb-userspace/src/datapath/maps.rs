@@ -354,15 +354,17 @@ impl<V: Pod> Shared<V> {
         self.len() == 0
     }
 
-    /// The value at `index`, `None` beyond the end.
+    /// The value at `index`, `None` beyond the end and where the kernel does not give the memory: who
+    /// then writes is told.
     pub fn get(&self, index: u32) -> Option<V> {
-        self.memory.read(index)
+        self.memory.read(index).ok().flatten()
     }
 
     /// Replaces the value at `index`. Fails with [`DatapathError::MapFull`] beyond the end.
     pub fn put(&self, index: u32, value: V) -> Result<(), DatapathError> {
-        self.memory
-            .write(index, value)
+        let written = self.memory.write(index, value);
+        written
+            .map_err(|error| self.inner.error("map into memory", error))?
             .ok_or_else(|| self.inner.full())
     }
 }

@@ -75,9 +75,10 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
 /// The interfaces that a default route of either family leads through, those of several next hops
 /// as well.
 fn default_routes(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
-    let messages = route::messages(netlink)?;
-    let defaults = messages.iter().filter(|message| is_default(message));
-    Ok(defaults.flat_map(ways).collect())
+    let defaults = route::messages(netlink, |message| {
+        is_default(&message).then(|| ways(&message))
+    });
+    Ok(defaults?.into_iter().flatten().collect())
 }
 
 fn is_default(route: &RouteMessage) -> bool {

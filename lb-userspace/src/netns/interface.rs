@@ -147,24 +147,29 @@ pub(super) fn interfaces(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
     request
         .attributes
         .push(LinkAttribute::ExtMask(without_statistics));
+    let link = |message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(Interface::from_message(&link)),
+        _ => None,
+    };
+    let address = |message| match message {
+        RouteNetlinkMessage::NewAddress(address) => {
+            Some((address.header.index, address_of(&address)?))
+        }
+        _ => None,
+    };
     let links = netlink
-        .dump(&RouteNetlinkMessage::GetLink(request))
+        .dump(&RouteNetlinkMessage::GetLink(request), link)
         .map_err(|error| describe(error, || "list interfaces".to_string()))?;
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let addresses = netlink
-        .dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+        .dump(&request, address)
         .map_err(|error| describe(error, || "list addresses of interfaces".to_string()))?;
 
-    let mut found = BTreeMap::new();
-    for message in links {
-        if let RouteNetlinkMessage::NewLink(link) = message {
-            found.insert(link.header.index, Interface::from_message(&link));
-        }
-    }
-    for message in addresses {
-        if let RouteNetlinkMessage::NewAddress(address) = message
-            && let Some(interface) = found.get_mut(&address.header.index)
-        {
-            interface.addresses.extend(address_of(&address));
+    let links = links.into_iter().map(|link| (link.ifindex, link));
+    let mut found: BTreeMap<_, _> = links.collect();
+    for (ifindex, address) in addresses {
+        if let Some(interface) = found.get_mut(&ifindex) {
+            interface.addresses.push(address);
         }
     }
     Ok(found.into_values().collect())

@@ -63,13 +63,15 @@ impl Netlink {
         }
     }
 
-    /// Everything that a dump request gives.
-    pub(super) fn dump(
+    /// Everything that a dump request gives, as far as `keep` wants it. The messages themselves take a
+    /// hundred times the room of what is kept of them.
+    pub(super) fn dump<T>(
         &mut self,
         request: &RouteNetlinkMessage,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        keep: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
-            if let Some(found) = self.dump_once(request.clone())? {
+            if let Some(found) = self.dump_once(request.clone(), &keep)? {
                 return Ok(found);
             }
         }
@@ -79,10 +81,11 @@ impl Netlink {
     }
 
     /// `None` when the tables changed in the middle.
-    fn dump_once(
+    fn dump_once<T>(
         &mut self,
         request: RouteNetlinkMessage,
-    ) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
+        keep: &impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> io::Result<Option<Vec<T>>> {
         self.send(request, NLM_F_DUMP)?;
         let mut found = Vec::new();
         let mut whole = true;
@@ -90,7 +93,7 @@ impl Netlink {
             for answer in self.receive()? {
                 whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => found.push(message),
+                    NetlinkPayload::InnerMessage(message) => found.extend(keep(message)),
                     NetlinkPayload::Done(_) => return Ok(whole.then_some(found)),
                     NetlinkPayload::Error(status) => return Err(status.to_io()),
                     _ => {}

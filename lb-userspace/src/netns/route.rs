@@ -24,23 +24,26 @@ pub struct Route {
 }
 
 pub(super) fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
-    let messages = messages(netlink)?;
-    Ok(messages.iter().filter_map(read).collect())
+    messages(netlink, |message| read(&message))
 }
 
-/// Every route of either family, of all tables, as the kernel tells it.
-pub(super) fn messages(netlink: &mut Netlink) -> io::Result<Vec<RouteMessage>> {
+/// What `keep` wants of every route of either family, of all tables, as the kernel tells it.
+pub(super) fn messages<T>(
+    netlink: &mut Netlink,
+    keep: impl Fn(RouteMessage) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let keep = |message| match message {
+        RouteNetlinkMessage::NewRoute(route) => keep(route),
+        _ => None,
+    };
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
         let routes = netlink
-            .dump(&RouteNetlinkMessage::GetRoute(request))
+            .dump(&RouteNetlinkMessage::GetRoute(request), keep)
             .map_err(|error| describe(error, || "list routes".to_string()))?;
-        found.extend(routes.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => Some(route),
-            _ => None,
-        }));
+        found.extend(routes);
     }
     Ok(found)
 }
