@@ -31,14 +31,21 @@ impl Process {
         })
     }
 
-    /// Whether the Engine at `socket` makes rules for its networks; of one that is not running, as its
-    /// settings say.
-    pub fn has_rules(socket: &Path) -> bool {
-        let process = Self::find(socket).unwrap_or_else(|| Self {
+    /// Whether the Engine at `socket` makes rules for its networks; of one that is not running, as was
+    /// `known` before, or as its settings say.
+    pub fn has_rules(socket: &Path, known: Option<bool>) -> bool {
+        match (Self::find(socket), known) {
+            (None, Some(known)) => known,
+            (process, _) => process.unwrap_or_else(Self::to_be).switch("iptables"),
+        }
+    }
+
+    /// As it will be started if its command line says nothing.
+    fn to_be() -> Self {
+        Self {
             arguments: Vec::new(),
             settings: settings(Path::new(SETTINGS)),
-        });
-        process.switch("iptables")
+        }
     }
 
     /// A switch that is on unless told otherwise. The Engine refuses to start if both places name it.
@@ -145,5 +152,16 @@ mod tests {
 
         assert_eq!(own.cast_unsigned(), std::process::id());
         assert_eq!(arguments(own), None);
+    }
+
+    #[test]
+    fn of_an_engine_that_has_ended_what_was_known_holds() {
+        let socket = tempfile::tempdir().unwrap().path().join("docker.sock");
+
+        for known in [false, true] {
+            let found = Process::find(&socket).map(|process| process.switch("iptables"));
+            let expected = found.unwrap_or(known);
+            assert_eq!(Process::has_rules(&socket, Some(known)), expected);
+        }
     }
 }

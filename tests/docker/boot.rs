@@ -57,7 +57,9 @@ fn what_nobody_may_reach_is_never_reached_while_veer_the_engine_and_containers_s
     engine.stop();
     without_bridges(&namespace);
 
-    let daemon = Daemon::start(again(&namespace), &engine.socket());
+    // What the Engine's settings say at their usual place, before there is an Engine.
+    let replace = "[ports]\nmode = \"replace\"\n";
+    let daemon = Daemon::start_with(again(&namespace), &engine.socket(), replace);
     eventually("veer says that there is no Engine", || {
         daemon.veer(["status"]).contains("FAILING")
     });

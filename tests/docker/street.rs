@@ -61,7 +61,7 @@ impl Street {
         Self::started(&[], "")
     }
 
-    fn started(arguments: &[&str], config: &str) -> Self {
+    pub(crate) fn started(arguments: &[&str], config: &str) -> Self {
         let (namespace, outside) = joined();
         let engine = Engine::start_with(again(&namespace), arguments);
         let host = Host { namespace, engine };

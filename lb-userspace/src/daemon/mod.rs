@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use lb_common::dns::Sample;
-use lb_common::{Event, Port, Resolver};
+use lb_common::{Event, Mode, Port, Resolver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
@@ -137,7 +137,13 @@ impl Daemon {
         let source = Source::choose(&config).await;
         let feed = source.start(&config, &instance)?;
         let watch = watch_host().context("watch this network namespace")?;
-        let host = look(&config, source).context("look at this network namespace")?;
+        let was_beside = || {
+            datapath
+                .actual()
+                .map(|state| state.settings.has(Mode::BESIDE))
+        };
+        let known = adopted.found.then(was_beside).transpose()?;
+        let host = look(&config, source, known).context("look at this network namespace")?;
         let shared = Arc::new(Shared::new(Parts {
             host,
             provider: source.name(),
@@ -192,6 +198,11 @@ impl Daemon {
                     changed?;
                     self.look();
                 }
+                // An Engine that is back may have been started otherwise.
+                changed = self.feed.health.changed(), if self.looking.is_none() => {
+                    changed.context("the provider ended")?;
+                    self.look();
+                }
                 host = seen(&mut self.looking) => self.seen(host),
                 () = std::future::ready(()), if self.rounds.has_namespaces_waiting() => {
                     block_in_place(|| self.rounds.answer_inside());
@@ -217,11 +228,13 @@ impl Daemon {
         }
     }
 
-    /// Looks at the host's interfaces, addresses and routes again. The kernel may keep a look waiting
-    /// for tens of milliseconds while somebody changes interfaces, and rounds must not wait with it.
+    /// Looks at the host's interfaces, addresses and routes again, and how its Engine was started. The
+    /// kernel may keep a look waiting for tens of milliseconds while somebody changes interfaces, and
+    /// rounds must not wait with it.
     fn look(&mut self) {
         let (config, source) = (self.shared.config.load_full(), self.source);
-        self.looking = Some(spawn_blocking(move || look(&config, source)));
+        let known = Some(self.shared.host.load().has_docker_rules);
+        self.looking = Some(spawn_blocking(move || look(&config, source, known)));
     }
 
     fn seen(&mut self, host: std::io::Result<Host>) {
@@ -333,10 +346,12 @@ fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The host as it is now. Must be called from a thread in its namespace.
-fn look(config: &Config, source: Source) -> std::io::Result<Host> {
+/// The host as it is now; while no Engine runs, its rules are as they were `known`. Must be called from
+/// a thread in its namespace.
+fn look(config: &Config, source: Source, known: Option<bool>) -> std::io::Result<Host> {
     let mut host = Namespace::current()?.host()?;
-    host.has_docker_rules = source == Source::Docker && Process::has_rules(&config.engine.socket);
+    host.has_docker_rules =
+        source == Source::Docker && Process::has_rules(&config.engine.socket, known);
     Ok(host)
 }
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod guards;
+mod live;
 mod modes;
 mod ports;
 
