@@ -17,4 +17,5 @@ mod restart;
 mod site;
 mod stage;
 mod street;
+mod uninstall;
 mod walk;

@@ -91,6 +91,12 @@ impl Daemon {
         });
     }
 
+    /// It is ended without asking, and everything that it did is undone. Gives what `veer uninstall` says.
+    pub fn uninstalled(&mut self) -> String {
+        self.killed();
+        self.veer(["uninstall"])
+    }
+
     /// What `veer <words>` prints. Panics, with what it says, when it fails.
     #[track_caller]
     pub fn veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> String {

@@ -1,10 +1,11 @@
 //! What veer has in the kernel for a namespace, as the kernel itself tells.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapData;
+use aya::maps::{MapData, loaded_maps};
 use lb_userspace::netns::Namespace;
 
 /// The folder in which everything is pinned of the veer that serves `host`.
@@ -15,15 +16,36 @@ pub fn pins(host: &Namespace) -> PathBuf {
 
 /// Bytes of kernel memory that the maps take which are pinned for `host`.
 pub fn map_memory(host: &Namespace) -> u64 {
-    let layouts = fs::read_dir(pins(host)).expect("read veer's pins");
-    let folders = layouts.map(|layout| layout.expect("read a pin").path().join("maps"));
-    let maps = folders.flat_map(|folder| fs::read_dir(folder).expect("read the pins of maps"));
-    maps.map(|map| memory_of(&map.expect("read a pin").path()))
-        .sum()
+    maps(host).iter().map(memory_of).sum()
 }
 
-fn memory_of(pin: &Path) -> u64 {
-    let map = MapData::from_pin(pin).expect("open a pinned map");
+/// The kernel's numbers of the maps that are pinned for `host`. Every program uses some of them, and
+/// keeps them: where they are gone, so are the programs.
+pub fn map_ids(host: &Namespace) -> BTreeSet<u32> {
+    let maps = maps(host);
+    let ids = maps
+        .iter()
+        .map(|map| map.info().expect("ask about a map").id());
+    ids.collect()
+}
+
+/// The numbers of all maps that there are.
+pub fn every_map_id() -> BTreeSet<u32> {
+    // One that goes meanwhile cannot be asked.
+    loaded_maps()
+        .filter_map(|map| Some(map.ok()?.id()))
+        .collect()
+}
+
+fn maps(host: &Namespace) -> Vec<MapData> {
+    let layouts = fs::read_dir(pins(host)).expect("read veer's pins");
+    let folders = layouts.map(|layout| layout.expect("read a pin").path().join("maps"));
+    let pins = folders.flat_map(|folder| fs::read_dir(folder).expect("read the pins of maps"));
+    pins.map(|pin| MapData::from_pin(pin.expect("read a pin").path()).expect("open a pinned map"))
+        .collect()
+}
+
+fn memory_of(map: &MapData) -> u64 {
     let told = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
     let told = fs::read_to_string(told).expect("ask about a map");
     let bytes = told.lines().find_map(|line| line.strip_prefix("memlock:"));

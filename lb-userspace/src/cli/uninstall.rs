@@ -12,8 +12,9 @@ use crate::sysctl::Sysctls;
 
 /// Remove everything that veer has put into the kernel for this network namespace
 ///
-/// Detaches the programs, removes maps and pins, and puts kernel settings and Docker's rules in containers back; tracked Connections are lost, and containers
-/// are as if veer had never been there. Stop the daemon first.
+/// Detaches the programs, removes maps and pins, and puts kernel settings and Docker's rules in containers
+/// back; tracked Connections are lost. Host and containers are as if veer had never been there, except for
+/// routes to VIPs in containers, which go with them. Stop the daemon first.
 #[derive(Args, Debug)]
 pub(super) struct Uninstall {}
 
