@@ -30,7 +30,7 @@ const PROGRAMS: [&str; 8] = [
 ];
 
 pub struct Hooks {
-    resolvers: HashMap<MapData, u64, [u8; 8]>,
+    resolvers: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
     heartbeat: Option<Array<MapData, u64>>,
     names: Arc<Names>,
     /// Detaches the programs when dropped.
@@ -98,7 +98,7 @@ impl Hooks {
     }
 
     pub fn lead(&mut self, cookie: u64, resolver: Resolver) {
-        let value: [u8; 8] = bytes_of(&resolver).try_into().expect("eight bytes");
+        let value: [u8; size_of::<Resolver>()] = bytes_of(&resolver).try_into().expect("its bytes");
         let inserted = self.resolvers.insert(cookie, value, 0);
         inserted.expect("write the resolver");
     }
