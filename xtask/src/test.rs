@@ -16,10 +16,11 @@ use crate::{
 pub(crate) type Need = (&'static str, &'static str);
 
 /// Programs that are installed into the system: none of them starts a service.
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     ("busybox", "busybox-static"),
     ("dig", "dnsutils"),
     ("getent", "libc-bin"),
+    ("go", "golang-go"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("java", "default-jdk-headless"),

@@ -104,6 +104,18 @@ fn node_is_answered_by_the_c_library_and_by_its_own_resolver() {
 }
 
 #[test]
+fn gos_own_resolver_is_answered() {
+    for served in Served::both() {
+        let program = built_with_go(&served.site);
+
+        let printed = served.site.prints(program.to_str().unwrap(), &["web"]);
+
+        let lines: Vec<_> = printed.lines().collect();
+        assert_eq!(lines, [V4, V6, "web.front."]);
+    }
+}
+
+#[test]
 fn java_is_answered() {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/dns/Resolve.java");
     for served in Served::both() {
@@ -309,5 +321,23 @@ fn built_with_musl(site: &Site) -> PathBuf {
         .arg(source)
         .status();
     assert!(status.expect("musl-gcc, from musl-tools").success());
+    program
+}
+
+/// `resolve.go`, which asks as programs in Go do that use no C library.
+fn built_with_go(site: &Site) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/dns/resolve.go");
+    let program = site.folder().join("resolve");
+    let mut compiler = Command::new("go");
+    let output = compiler
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(source)
+        .env("GO111MODULE", "off")
+        .env("GOCACHE", site.folder().join("go"))
+        .output();
+    let output = output.expect("go, from golang-go");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "go build: {said}");
     program
 }
