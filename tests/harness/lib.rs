@@ -8,6 +8,7 @@
 pub mod child;
 pub mod daemon;
 pub mod deadline;
+pub mod dns;
 pub mod engine;
 pub mod host;
 pub mod icmp;

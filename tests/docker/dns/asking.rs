@@ -6,18 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use lb_userspace::netns::Namespace;
+use veer_tests::dns::{PTR, query, wire};
 
 /// The resolver as containers know it.
 pub(super) const ASKED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
-
-pub(super) const A: u16 = 1;
-pub(super) const PTR: u16 = 12;
-pub(super) const MX: u16 = 15;
-pub(super) const TXT: u16 = 16;
-pub(super) const AAAA: u16 = 28;
-pub(super) const HTTPS: u16 = 65;
 
 /// A reply, as far as clients care.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +32,7 @@ impl Said {
 }
 
 pub(super) fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut bytes = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend(label.as_bytes());
-    }
-    bytes.push(0);
-    bytes.extend(kind.to_be_bytes());
-    bytes.extend([0, 1]);
-    bytes
+    query([1, 0], &wire(name), kind, 0, &[])
 }
 
 /// What `server` says to a question from `client`.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use lb_userspace::netns::Namespace;
 use veer_tests::deadline::eventually;
+use veer_tests::dns::A;
 
-use super::asking::{A, ASKED, Said, ask, dockers};
+use super::asking::{ASKED, Said, ask, dockers};
 use super::server::NameServer;
 use crate::site::Site;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use veer_tests::deadline::eventually;
+use veer_tests::dns::A;
 
-use super::asking::{A, ask};
+use super::asking::ask;
 use super::server::{NameServer, WORLD};
 use super::site_with;
 use crate::site::Site;

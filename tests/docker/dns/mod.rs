@@ -14,10 +14,11 @@ use std::net::TcpStream;
 
 use veer_tests::daemon::Daemon;
 use veer_tests::deadline::eventually;
+use veer_tests::dns::{A, AAAA, HTTPS, MX, PTR, TXT};
 
 use crate::site::Site;
 use crate::stage::{Host, again};
-use asking::{A, AAAA, ANSWER, ASKED, HTTPS, MX, PTR, TXT, ask, dockers, question, read};
+use asking::{ANSWER, ASKED, ask, dockers, question, read};
 use comparison::Stage;
 use server::WORLD;
 

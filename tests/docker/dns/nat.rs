@@ -6,8 +6,9 @@ use std::process::Command;
 
 use lb_userspace::netns::Namespace;
 use veer_tests::deadline::eventually;
+use veer_tests::dns::A;
 
-use super::asking::{A, ASKED, ask};
+use super::asking::{ASKED, ask};
 use super::site_with;
 
 /// Seconds that an answer of veer's may be kept, and one of Docker's.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use lb_userspace::netns::{Namespace, PairEnd};
 use veer_tests::deadline::eventually;
+use veer_tests::dns::A;
 
-use super::asking::{A, ASKED, Said, ask};
+use super::asking::{ASKED, Said, ask};
 use super::server::{NameServer, WORLD};
 use super::site_with;
 use crate::site::Site;

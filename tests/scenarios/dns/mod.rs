@@ -7,7 +7,8 @@ use lb_common::dns::{BODY, NAME};
 use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply};
 
 use kernel::{Kernel, now};
-use table::{A, PORT, names, plain, rows, wire, with};
+use table::{PORT, names, plain, rows, with};
+use veer_tests::dns::{A, wire};
 
 /// What the tests of the program itself have in their names: they need Linux 6.13.
 pub(crate) const IN_THE_KERNEL: &str = "in_the_kernel::";

@@ -4,6 +4,7 @@ use bytemuck::Zeroable;
 use lb_common::Port;
 use lb_common::dns::{Answer, HOST, Question, View};
 use lb_ebpf::dns::native::Memory;
+use veer_tests::dns::{A, AAAA, ANY, HTTPS, MX, PTR, TXT, query, wire};
 
 /// Where the daemon listens.
 pub(super) const PORT: Port = Port::new(40_000);
@@ -12,25 +13,6 @@ pub(super) const FRONT: u32 = 2;
 pub(super) const BACK: u32 = 3;
 /// Seconds.
 pub(super) const TTL: u32 = 5;
-
-pub(super) const A: u16 = 1;
-pub(super) const PTR: u16 = 12;
-pub(super) const MX: u16 = 15;
-pub(super) const TXT: u16 = 16;
-pub(super) const AAAA: u16 = 28;
-pub(super) const HTTPS: u16 = 65;
-pub(super) const ANY: u16 = 255;
-
-/// A name as on the wire.
-pub(super) fn wire(name: &str) -> Vec<u8> {
-    let mut wire = Vec::new();
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        wire.push(label.len() as u8);
-        wire.extend(label.as_bytes());
-    }
-    wire.push(0);
-    wire
-}
 
 pub(super) fn question(table: u32, kind: u16, name: &str) -> Question {
     let wire = wire(&name.to_ascii_lowercase());
@@ -136,35 +118,6 @@ pub(super) fn names(now: u64) -> Memory {
     }
 }
 
-/// A query with these flags; `tail` is `additionals` records.
-pub(super) fn query(
-    flags: [u8; 2],
-    name: &[u8],
-    kind: u16,
-    additionals: u8,
-    tail: &[u8],
-) -> Vec<u8> {
-    let mut query = vec![
-        0xab,
-        0xcd,
-        flags[0],
-        flags[1],
-        0,
-        1,
-        0,
-        0,
-        0,
-        0,
-        0,
-        additionals,
-    ];
-    query.extend(name);
-    query.extend(kind.to_be_bytes());
-    query.extend([0, 1]);
-    query.extend(tail);
-    query
-}
-
 pub(super) fn plain(name: &str, kind: u16) -> Vec<u8> {
     query([1, 0], &wire(name), kind, 0, &[])
 }
@@ -190,6 +143,19 @@ pub(super) type Said = (u8, u8, Option<u8>);
 pub(super) type Row = (&'static str, Vec<u8>, Option<Said>);
 
 pub(super) fn rows() -> Vec<Row> {
+    let parts = [
+        known(),
+        flagged(),
+        strangers(),
+        heads(),
+        questions(),
+        records(),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+/// Names of containers, in every way in which they may be asked for.
+fn known() -> Vec<Row> {
     let web = || plain("web", A);
     let long = "x".repeat(37);
     vec![
@@ -238,6 +204,12 @@ pub(super) fn rows() -> Vec<Row> {
             plain(&format!("{long}.{long}"), A),
             Some((0, 1, Some(6))),
         ),
+    ]
+}
+
+/// The same with flags and options that change nothing.
+fn flagged() -> Vec<Row> {
+    vec![
         ("with EDNS", edns("db", 0), Some((0, 1, Some(0)))),
         ("with EDNS and DO", edns("db", 0x80), Some((0, 1, Some(0)))),
         (
@@ -250,6 +222,13 @@ pub(super) fn rows() -> Vec<Row> {
             query([1, 0x30], &wire("db"), A, 0, &[]),
             Some((0, 1, Some(5))),
         ),
+    ]
+}
+
+/// Names of others, and names that only the daemon answers.
+fn strangers() -> Vec<Row> {
+    let long = "x".repeat(37);
+    vec![
         (
             "a name of the world",
             plain("example.com", A),
@@ -277,6 +256,13 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         ("ANY", plain("web", ANY), None),
         ("the root", plain("", A), None),
+    ]
+}
+
+/// Heads that are no plain query's.
+fn heads() -> Vec<Row> {
+    let web = || plain("web", A);
+    vec![
         ("a reply", with(web(), 2, &[0x81]), None),
         ("another operation", with(web(), 2, &[0x29]), None),
         ("AA", with(web(), 2, &[0x05]), None),
@@ -296,12 +282,26 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         ("two additionals", with(edns("db", 0), 11, &[2]), None),
         ("many additionals", with(edns("db", 0), 10, &[1]), None),
+    ]
+}
+
+/// Questions that are none, and what follows them.
+fn questions() -> Vec<Row> {
+    let web = || plain("web", A);
+    vec![
         ("another class", with(web(), 20, &[3]), None),
         ("a label that is too long", with(web(), 12, &[64]), None),
         ("a compressed name", with(web(), 12, &[0xc0, 0x0c]), None),
         ("a label beyond the end", with(web(), 12, &[20]), None),
         ("a name that ends early", with(web(), 13, &[0]), None),
         ("a byte after the end", [web(), vec![0]].concat(), None),
+    ]
+}
+
+/// Records that are more than a plain OPT record.
+fn records() -> Vec<Row> {
+    let web = || plain("web", A);
+    vec![
         (
             "EDNS of another version",
             with(edns("db", 0), 26, &[1]),
