@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod check;
 mod ebpf;
+mod fuzz;
 mod imports;
 mod install;
 mod object;
@@ -34,6 +35,7 @@ enum Task {
     Test(test::Test),
     Check(check::Check),
     Ebpf(ebpf::Ebpf),
+    Fuzz(fuzz::Fuzz),
     Vm(vm::Vm),
     Bench(bench::Bench),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Check(check) => check.run(),
         Task::Ebpf(ebpf) => ebpf.run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
         Task::Bench(bench) => bench.run(),
         // Its exit status is the command's.
         Task::Vm(vm) => return vm.run(),

@@ -225,6 +225,23 @@ mod tests {
         }
     }
 
+    /// What libFuzzer begins with, and what it has found.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds");
+        let files = fs::read_dir(format!("{folder}/{target}")).expect("seeds");
+        let files = files.map(|file| fs::read(file.expect("a file").path()).expect("readable"));
+        files.collect()
+    }
+
+    #[test]
+    fn every_seed_holds() {
+        let (queries, names) = (seeds("dns_query"), seeds("dns_records"));
+        assert!(!queries.is_empty() && !names.is_empty());
+
+        queries.iter().for_each(|data| query(data));
+        names.iter().for_each(|data| records(data));
+    }
+
     #[test]
     fn spoiled_queries_get_good_replies() {
         spoil(&QUERIES, 50_000, query);
