@@ -85,6 +85,12 @@ impl Namespace {
         })?
     }
 
+    /// Another handle on the same namespace.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let file = self.file.try_clone()?;
+        Ok(Self { file })
+    }
+
     /// The kernel's number of this namespace, unique until reboot (Linux 5.14).
     pub fn cookie(&self) -> io::Result<u64> {
         cookie_of(&self.netlink()?)

@@ -1,13 +1,15 @@
-//! The real daemon on a lab of namespaces.
+//! The real daemon on a lab of namespaces, or beside an Engine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::netns::Namespace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use tempfile::TempDir;
 use veer_tests::child::Guarded;
@@ -26,6 +28,7 @@ pub(super) struct Status {
 #[derive(Deserialize)]
 pub(super) struct Counts {
     pub(super) endpoints: usize,
+    pub(super) frontends: usize,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +38,8 @@ struct Dns {
 
 #[derive(Deserialize)]
 pub(super) struct Latency {
+    /// Changes that were measured.
+    pub(super) count: usize,
     pub(super) p50_microseconds: f64,
     pub(super) p99_microseconds: f64,
 }
@@ -50,10 +55,10 @@ pub(super) struct Daemon(Guarded);
 
 impl Site {
     pub(super) fn new() -> Result<Self> {
-        let host = Namespace::create()?;
-        let mut links = host.links()?;
-        let loopback = links.index_of("lo")?;
-        links.set_up(loopback)?;
+        Self::on(host()?)
+    }
+
+    pub(super) fn on(host: Namespace) -> Result<Self> {
         let own = std::env::current_exe()?;
         let program = own.with_file_name("veer");
         ensure!(
@@ -108,12 +113,35 @@ impl Site {
 
     /// A daemon with this configuration.
     pub(super) fn daemon(&self, config: &str) -> Result<Daemon> {
-        let file = self.folder.path().join("veer.toml");
+        self.start("lab", config)
+    }
+
+    /// A daemon that follows the Engine at `socket`.
+    pub(super) fn following(&self, socket: &Path) -> Result<Daemon> {
+        let socket = socket.to_str().context("a path in UTF-8")?;
+        self.start("docker", &format!("[engine]\nsocket = {socket:?}\n"))
+    }
+
+    /// Has the daemon read another configuration.
+    pub(super) fn configure(&self, config: &str, daemon: &Daemon) -> Result<()> {
+        fs::write(self.config(), config)?;
+        Ok(kill(
+            Pid::from_raw(daemon.id().cast_signed()),
+            Signal::SIGHUP,
+        )?)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("veer.toml")
+    }
+
+    fn start(&self, provider: &str, config: &str) -> Result<Daemon> {
+        let file = self.config();
         fs::write(&file, config)?;
         let log = fs::File::create(self.folder.path().join("log"))?;
         let mut command = Command::new(&self.program);
         command
-            .args(["run", "--provider", "lab", "--config"])
+            .args(["run", "--provider", provider, "--config"])
             .arg(&file)
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -142,6 +170,15 @@ impl Site {
             sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A namespace to play the host.
+pub(super) fn host() -> Result<Namespace> {
+    let host = Namespace::create()?;
+    let mut links = host.links()?;
+    let loopback = links.index_of("lo")?;
+    links.set_up(loopback)?;
+    Ok(host)
 }
 
 impl Drop for Site {

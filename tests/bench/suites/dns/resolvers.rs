@@ -20,7 +20,7 @@ use super::NAME;
 use crate::cpu;
 use crate::proxy::{find, start_pinned};
 use crate::report::Suite;
-use crate::suites::lab::Site;
+use crate::suites::lab::{Site, host};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -120,11 +120,7 @@ fn docker() -> Result<Option<Resolver>> {
             return Ok(None);
         }
     }
-    let host = Namespace::create()?;
-    let mut links = host.links()?;
-    let loopback = links.index_of("lo")?;
-    links.set_up(loopback)?;
-    let engine = Engine::start(host);
+    let engine = Engine::start(host()?);
     engine.docker(["network", "create", "front"]);
     for name in [NAME, "client"] {
         let words = format!("run -d --name {name} --network front {IMAGE} sleep 100000");
