@@ -3,7 +3,8 @@
 //! What is set is written down first, so that `veer uninstall` puts it back, also after a crash. What
 //! somebody else has changed since is left as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
@@ -22,8 +23,9 @@ pub enum Sysctl {
     /// Key, the value that is replaced, and the one in its place; other values stay, and where there is
     /// no such setting there is nothing to do.
     Becomes(String, &'static str, &'static str),
-    /// These ports are in the list of those that the kernel gives to nobody.
-    Reserved(RangeInclusive<u16>),
+    /// These ports, and none that were wanted before, are in the list of those that the kernel gives to
+    /// nobody, besides what others have there.
+    Reserved(Vec<RangeInclusive<u16>>),
 }
 
 /// Ports that the kernel gives to no socket of its own accord.
@@ -70,12 +72,17 @@ impl Sysctls {
         let value = match wanted {
             Sysctl::Is(_, value) => (now != *value).then(|| (*value).to_owned()),
             Sysctl::Becomes(_, from, to) => (now == *from).then(|| (*to).to_owned()),
-            Sysctl::Reserved(ports) => with_reserved(&now, ports),
+            Sysctl::Reserved(ports) => {
+                let others = without_own(&now, self.changes.get(key));
+                let wanted = others.with(ports);
+                (wanted != Ports::parse(&now)).then(|| wanted.to_string())
+            }
         };
         let Some(value) = value else {
             return Ok(());
         };
         let before = match self.changes.get(key) {
+            Some(change) if key == RESERVED => without_own(&now, Some(change)).to_string(),
             // Set by us before: what it was then counts.
             Some(change) if change.set == now => change.before.clone(),
             Some(_) | None => now,
@@ -92,6 +99,11 @@ impl Sysctls {
         let mut restored = 0;
         for (key, change) in std::mem::take(&mut self.changes) {
             match self.read(&key) {
+                Ok(now) if key == RESERVED => {
+                    let others = without_own(&now, Some(&change));
+                    self.write(&key, &others.to_string())?;
+                    restored += 1;
+                }
                 Ok(now) if now == change.set => {
                     self.write(&key, &change.before)?;
                     restored += 1;
@@ -140,20 +152,54 @@ fn described(error: io::Error, attempt: &str, path: &Path) -> io::Error {
     )
 }
 
-/// The list with the ports in it; `None` if they are.
-fn with_reserved(list: &str, ports: &RangeInclusive<u16>) -> Option<String> {
-    let ranges = list.split(',').filter(|range| !range.is_empty());
-    let covers = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let parsed = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
-        parsed.is_some_and(|(first, last)| first <= *ports.start() && *ports.end() <= last)
-    };
-    if ranges.clone().any(covers) {
-        return None;
+/// Ports as the kernel lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ports(BTreeSet<u16>);
+
+impl Ports {
+    /// What cannot be read is left out: the kernel lists nothing else.
+    fn parse(list: &str) -> Self {
+        let ranges = list.split(',').filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+        });
+        Self(ranges.flatten().collect())
     }
-    let own = format!("{}-{}", ports.start(), ports.end());
-    let all: Vec<&str> = ranges.chain([own.as_str()]).collect();
-    Some(all.join(","))
+
+    fn with(mut self, ranges: &[RangeInclusive<u16>]) -> Self {
+        self.0.extend(ranges.iter().cloned().flatten());
+        self
+    }
+
+    fn without(mut self, others: &Self) -> Self {
+        self.0.retain(|port| !others.0.contains(port));
+        self
+    }
+}
+
+impl fmt::Display for Ports {
+    /// As the kernel writes it: ports that follow each other are one range.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for port in &self.0 {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
+                _ => ranges.push((*port, *port)),
+            }
+        }
+        let text = |(first, last): &(u16, u16)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        let texts: Vec<_> = ranges.iter().map(text).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+/// The ports of a list that are others', given what veer last changed.
+fn without_own(now: &str, change: Option<&Change>) -> Ports {
+    let own = change.map(|change| Ports::parse(&change.set).without(&Ports::parse(&change.before)));
+    Ports::parse(now).without(&own.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -186,7 +232,9 @@ mod tests {
         let forward = Sysctl::Is("ipv4/ip_forward".to_owned(), "1");
 
         sysctls.set(&forward).unwrap();
-        sysctls.set(&Sysctl::Reserved(61_000..=65_535)).unwrap();
+        sysctls
+            .set(&Sysctl::Reserved(vec![61_000..=65_535]))
+            .unwrap();
         let mut later = again(folder.path());
         later.set(&forward).unwrap();
 
@@ -230,11 +278,40 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_added_to_a_list_once() {
-        assert_eq!(
-            with_reserved("8080,9000-9010", &(61_000..=65_535)).unwrap(),
-            "8080,9000-9010,61000-65535"
-        );
-        assert_eq!(with_reserved("60000-65535", &(61_000..=65_535)), None);
+    fn reserved_ports_follow_what_is_wanted_and_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sysctls = settings(folder.path(), &[(RESERVED, "8080,60000-60999")]);
+        let mut reserve = |ranges: &[RangeInclusive<u16>]| {
+            let wanted = Sysctl::Reserved(ranges.to_vec());
+            sysctls.set(&wanted).unwrap();
+            sysctls.read(RESERVED).unwrap()
+        };
+
+        let both = reserve(&[61_000..=65_535, 8_080..=8_080, 40_000..=40_010]);
+        assert_eq!(both, "8080,40000-40010,60000-65535");
+        assert_eq!(reserve(&[61_000..=65_535]), "8080,60000-65535");
+        sysctls.write(RESERVED, "8080,9999,60000-65535").unwrap();
+        let mut later = again(folder.path());
+        later.set(&Sysctl::Reserved(vec![40_000..=40_000])).unwrap();
+        let with_others = later.read(RESERVED).unwrap();
+        assert_eq!(with_others, "8080,9999,40000,60000-60999");
+        assert_eq!(later.restore().unwrap(), 1);
+
+        let after = again(folder.path()).read(RESERVED).unwrap();
+        assert_eq!(after, "8080,9999,60000-60999");
+    }
+
+    #[test]
+    fn a_list_that_has_the_ports_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sysctls = settings(folder.path(), &[(RESERVED, "60000-65535")]);
+
+        let wanted = Sysctl::Reserved(vec![61_000..=65_535]);
+        sysctls.set(&wanted).unwrap();
+        sysctls.set(&Sysctl::Reserved(Vec::new())).unwrap();
+
+        assert_eq!(sysctls.restore().unwrap(), 0);
+        let after = again(folder.path()).read(RESERVED).unwrap();
+        assert_eq!(after, "60000-65535");
     }
 }

@@ -50,14 +50,8 @@ pub fn desire(
 
     let placed = endpoints::program(&served, &zones, config, identities, &mut desired);
     let mut tables = groups::publish(&drafts, &placed, config, identities, &mut desired);
-    tables.extend(ports::publish(
-        observed,
-        &drafts,
-        &placed,
-        config,
-        identities,
-        &mut desired,
-    ));
+    let published = ports::publish(observed, &drafts, &placed, config, identities, &mut desired);
+    tables.extend(published.tables);
     let surroundings = Surroundings {
         host,
         config,
@@ -67,7 +61,7 @@ pub fn desire(
         beside,
     };
     surroundings.program(&placed, &mut desired.state);
-    desired.sysctls = surroundings.sysctls(&desired.state.settings);
+    desired.sysctls = surroundings.sysctls(&desired.state.settings, &published.unheld);
     desired.rules = surroundings.rules();
     desired.notices.extend(surroundings.notices());
     let names = placed.iter().filter(|placed| placed.id != 0);

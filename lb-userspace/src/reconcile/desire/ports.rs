@@ -18,7 +18,16 @@ use crate::reconcile::cells::Run;
 use crate::reconcile::desired::{Desired, ServedPorts, ServedRule};
 use crate::reconcile::identities::{Full, Identities};
 
-/// Puts every published port into the state. Returns the ids of the Frontends that have a table.
+/// What comes of publishing besides the state.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// Ids of the Frontends that have a table.
+    pub tables: BTreeSet<u32>,
+    /// Ports of the host that nobody holds: first and last.
+    pub unheld: BTreeSet<(u16, u16)>,
+}
+
+/// Puts every published port into the state.
 pub(super) fn publish(
     observed: &Observed,
     drafts: &[Draft<'_>],
@@ -26,7 +35,7 @@ pub(super) fn publish(
     config: &Config,
     identities: &mut Identities,
     desired: &mut Desired,
-) -> BTreeSet<u32> {
+) -> Published {
     let offers = offers(observed, drafts, placed, config, &mut desired.notices);
     let offers = apart(offers, &mut desired.notices);
     let numbers = number(&config.firewall, identities, desired);
@@ -54,7 +63,9 @@ pub(super) fn publish(
     }
     let Publisher { tables, names, .. } = publisher;
     identities.end_published(&names);
-    tables
+    let unheld = offers.iter().filter(|offer| !offer.is_held);
+    let unheld = unheld.map(|offer| (offer.first, offer.last)).collect();
+    Published { tables, unheld }
 }
 
 /// Gives each rule its counter, which it keeps as long as it is there, wherever it stands.

@@ -53,8 +53,24 @@ impl Surroundings<'_> {
         }
     }
 
-    /// What forwarding needs where the Engine's rules do not see to it.
-    pub(super) fn sysctls(&self, settings: &Settings) -> Vec<Sysctl> {
+    /// What published ports need, `unheld` of which nobody holds, and forwarding where the Engine's rules do
+    /// not see to it.
+    pub(super) fn sysctls(
+        &self,
+        settings: &Settings,
+        unheld: &BTreeSet<(u16, u16)>,
+    ) -> Vec<Sysctl> {
+        let mut sysctls = self.forwarding();
+        let masquerade = (settings.masquerade_first, settings.masquerade_last);
+        let masquerade = (!sysctls.is_empty()).then_some(masquerade);
+        let reserved = unheld.iter().copied().chain(masquerade);
+        sysctls.push(Sysctl::Reserved(
+            reserved.map(|(first, last)| first..=last).collect(),
+        ));
+        sysctls
+    }
+
+    fn forwarding(&self) -> Vec<Sysctl> {
         let leading = || self.networks.values().filter(|network| !network.internal);
         let mut sysctls = Vec::new();
         if self.beside || leading().next().is_none() {
@@ -85,8 +101,6 @@ impl Surroundings<'_> {
             );
             sysctls.push(Sysctl::Is("ipv6/conf/all/forwarding".to_owned(), "1"));
         }
-        let ports = settings.masquerade_first..=settings.masquerade_last;
-        sysctls.push(Sysctl::Reserved(ports));
         sysctls
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Offer<'a> {
     /// Seconds.
     pub affinity: u32,
     pub clients: Clients<'a>,
+    /// Whether the Engine holds the ports, so that the kernel gives them to nobody else.
+    pub is_held: bool,
     /// Who is published, for people.
     pub target: String,
 }
@@ -114,6 +116,7 @@ fn of_container<'a>(
             algorithm: Algorithm::RoundRobin,
             affinity: 0,
             clients: Clients::default(),
+            is_held: true,
             target: target.clone(),
         })
     };
@@ -266,6 +269,7 @@ impl<'a> Wanted<'a> {
                 algorithm: self.algorithm,
                 affinity: draft.policy.affinity,
                 clients: self.clients,
+                is_held: false,
                 target: format!("group {}", draft.name()),
             })
         };

@@ -7,6 +7,7 @@ use crate::config::{FirewallRule, GroupName, PublishConfig};
 use crate::model::{Container, Host, PublishedPorts, label};
 use crate::reconcile::samples::{container, members, observed};
 use crate::reconcile::{State, dangling, desire};
+use crate::sysctl::Sysctl;
 
 fn desired_by(containers: Vec<Container>, config: &Config) -> Desired {
     let (host, mut identities) = (Host::default(), Identities::default());
@@ -215,6 +216,22 @@ fn a_group_is_published_with_its_members_ports() {
     let ports: Vec<u16> = table.iter().map(|slot| slot.port.get()).collect();
     assert_eq!(ports, [80, 8_080, 80]);
     assert_eq!(desired.notices, []);
+}
+
+#[test]
+fn ports_that_the_engine_does_not_hold_are_reserved() {
+    let config = Config {
+        publish: vec![publish(40_000..=40_010)],
+        ..Config::default()
+    };
+    let mut containers = members("web", 2, "tg");
+    containers.push(web(9).publishing("", 45_000, 80, 1));
+
+    let desired = desired_by(containers, &config);
+
+    let masquerade = 61_000..=65_535;
+    let reserved = Sysctl::Reserved(vec![40_000..=40_010, masquerade]);
+    assert!(desired.sysctls.contains(&reserved), "{:?}", desired.sysctls);
 }
 
 #[test]
