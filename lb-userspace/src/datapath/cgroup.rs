@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
 use super::mounts;
-use super::object::{Programs, SOCKET};
 use super::pins::{self, Pins};
+use super::programs::{Programs, SOCKET};
 
 /// Attaches every socket program to `cgroup`, or to the cgroup2 root; programs of an older veer are
 /// replaced one by one, each in one step. Where that cannot be done nothing stays attached, and a

@@ -15,7 +15,7 @@ use super::clock;
 use super::error::DatapathError;
 use super::expiry::{Expiry, expiry};
 use super::maps::{Maps, Table};
-use super::object::COLLECT;
+use super::programs::COLLECT;
 
 /// What one slice has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

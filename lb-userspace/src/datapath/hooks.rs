@@ -10,8 +10,8 @@ use super::bpf::{self, AttachType};
 use super::clsact;
 use super::error::DatapathError;
 use super::expedite::expedited;
-use super::object::Programs;
 use super::pins::{self, Pins};
+use super::programs::Programs;
 use crate::reconcile::Role;
 
 /// How a program gets onto an interface.
@@ -153,9 +153,9 @@ impl Hooks<'_> {
         for role in Role::ALL {
             let mut whole: Option<BTreeSet<u32>> = None;
             for hooked in programs(role) {
-                let program = loaded.get(hooked.program)?;
                 let mut replaced = BTreeSet::new();
                 for ifindex in self.pins.links(hooked.program)? {
+                    let program = loaded.get(hooked.program)?;
                     if self.replace(*hooked, ifindex, program)? {
                         replaced.insert(ifindex);
                     } else {

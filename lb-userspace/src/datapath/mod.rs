@@ -2,8 +2,8 @@
 //!
 //! Everything is pinned (see `pins`), so the datapath works without the daemon. [`Datapath::open`]
 //! therefore adopts: it takes the maps as they are, puts its own programs in the place of the pinned
-//! ones, each in one step, and clears nothing. What the maps hold is [`Datapath::actual`]; the
-//! difference to what is wanted comes back as Steps for [`Datapath::apply`].
+//! ones, each in one step, unless they are the same, and clears nothing. What the maps hold is
+//! [`Datapath::actual`]; the difference to what is wanted comes back as Steps for [`Datapath::apply`].
 //!
 //! # Why
 //! Maps belong to one layout ([`lb_common::LAYOUT`]) and programs of another one never see them: its
@@ -29,6 +29,7 @@ mod mounts;
 mod names;
 mod object;
 mod pins;
+mod programs;
 mod spec;
 mod state;
 mod uninstall;
@@ -50,8 +51,8 @@ use collect::Place;
 use hooks::Hooks;
 use lock::Lock;
 use maps::Array;
-use object::COLLECT;
 use pins::Pins;
+use programs::COLLECT;
 
 pub use clock::now;
 pub use collect::Collected;
@@ -62,7 +63,8 @@ pub use features::{Feature, Health, answers_names, features};
 pub use hooks::Hook;
 pub use maps::{Maps, PerCpu, Shared, Table};
 pub use names::{Loopback, Names};
-pub use object::{OBJECT, Object, PacketLog, Programs, set_constants, undisturbed};
+pub use object::{OBJECT, Object, PacketLog, set_constants};
+pub use programs::{Programs, undisturbed};
 pub use spec::Shape;
 pub use uninstall::Uninstalled;
 
@@ -146,7 +148,6 @@ impl Datapath {
             programs,
             log,
         } = object;
-        programs.pin(&pins)?;
 
         let datapath = Self {
             hook: options.hook.map_or_else(features::hook, Ok)?,

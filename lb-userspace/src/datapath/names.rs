@@ -8,7 +8,7 @@ use lb_common::dns::{Answer, Counts, Question, View};
 use super::error::DatapathError;
 use super::expedite::expedited;
 use super::maps::{Maps, PerCpu, Table};
-use super::object::DNS_LO;
+use super::programs::DNS_LO;
 use super::{Datapath, Hook, bpf, clock};
 use crate::dns::Kernel;
 use crate::model::Netns;

@@ -9,6 +9,7 @@
 //!       links/endpoint_in-12 …      tcx link on interface 12; before Linux 6.6 an empty folder,
 //!                                   which says that the interface has our filter
 //!       links/socket_connect4 …     cgroup links
+//!       loaded/90aa12c4f3b17e05     empty: the programs are those of this object, on these maps
 //! ```
 
 use std::collections::BTreeSet;
@@ -22,6 +23,11 @@ use lb_common::LAYOUT;
 
 use super::bpf;
 use super::error::DatapathError;
+
+/// Where programs say how they were loaded.
+const LOADED: &str = "loaded";
+/// Everything that a layout has, what points at others first.
+pub(super) const FOLDERS: [&str; 4] = [LOADED, "links", "programs", "maps"];
 
 /// The pins of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +69,33 @@ impl Pins {
 
     /// Makes the folders, those that are missing.
     pub(super) fn create(&self) -> Result<(), DatapathError> {
-        for folder in ["maps", "programs", "links"] {
+        for folder in FOLDERS {
             let path = self.layout.join(folder);
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(DatapathError::file("create folder", path))?;
         }
         Ok(())
+    }
+
+    /// Whether the pinned programs were loaded as `record` says, and all of them.
+    pub(super) fn is_loaded(&self, record: u64) -> bool {
+        self.layout.join(LOADED).join(record_name(record)).is_dir()
+    }
+
+    /// Forgets how the pinned programs were loaded: before the first of them changes.
+    pub(super) fn forget_loaded(&self) -> Result<(), DatapathError> {
+        let folder = self.layout.join(LOADED);
+        for name in names(&folder)? {
+            remove(&folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Notes how they were loaded: after the last of them has changed.
+    pub(super) fn note_loaded(&self, record: u64) -> Result<(), DatapathError> {
+        let path = self.layout.join(LOADED).join(record_name(record));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(DatapathError::file("create folder", path))
     }
 
     /// Interfaces that have a pin of this program, whether it is still good or not.
@@ -136,6 +163,10 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>, DatapathError> {
 
 fn layout_name(layout: u32) -> String {
     format!("v{layout}")
+}
+
+fn record_name(record: u64) -> String {
+    format!("{record:016x}")
 }
 
 fn link_name(program: &str, ifindex: u32) -> String {

@@ -11,7 +11,7 @@ use lb_common::{
 use super::error::DatapathError;
 use super::hooks::Hooks;
 use super::maps::Maps;
-use super::object::Programs;
+use super::programs::Programs;
 use crate::reconcile::{Cells, Fact, Place, Run, State, Step};
 
 /// What the maps hold and where programs are attached.

@@ -39,7 +39,7 @@ pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError>
     layouts.push(pins.clone());
     for layout in &layouts {
         detach(layout, &mut done);
-        for folder in ["links", "programs", "maps"] {
+        for folder in pins::FOLDERS {
             empty(&layout.layout().join(folder), &mut done);
         }
         remove_folder(layout.layout().to_owned(), &mut done);

@@ -1,16 +1,16 @@
 //! What a later veer takes over from a former one.
 
-use lb_userspace::reconcile::Role;
 use std::fs;
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
 use lb_userspace::datapath::{DatapathError, Warning};
+use lb_userspace::reconcile::{Role, Step};
 
 use crate::host::{Host, desired, entries, pinned};
 
 #[test]
-fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
+fn a_later_start_with_the_same_programs_keeps_them() {
     let host = Host::new();
     host.add_veth(10);
     host.add_veth(11);
@@ -19,6 +19,73 @@ fn a_later_start_keeps_maps_and_links_and_replaces_the_programs() {
     let root = first.pinned_at().to_owned();
     let before = pinned(&root);
     drop(first);
+
+    let (mut second, adopted) = host.open(&host.options()).unwrap();
+
+    assert!(adopted.found);
+    assert_eq!(adopted.warnings, []);
+    assert_eq!(adopted.attached, desired.attached);
+    assert_eq!(pinned(&root), before);
+    assert_eq!(host.run(|| second.actual().unwrap()), desired);
+    host.remove_veth(11);
+    host.add_veth(11);
+    host.reconcile(&mut second, &desired);
+    assert_eq!((host.programs_on(10), host.programs_on(11)), (1, 1));
+}
+
+#[test]
+fn a_map_that_was_made_anew_gets_programs_of_its_own() {
+    let host = Host::new();
+    let first = host.open(&host.options()).unwrap().0;
+    let root = first.pinned_at().to_owned();
+    let before = pinned(&root);
+    drop(first);
+    let layout = root.join(format!("v{}", lb_common::LAYOUT));
+    fs::remove_file(layout.join("maps/FRAGMENTS")).unwrap();
+
+    drop(host.open(&host.options()).unwrap());
+
+    let after = pinned(&root);
+    assert_ne!(after.maps["FRAGMENTS"], before.maps["FRAGMENTS"]);
+    assert!(after.programs.keys().eq(before.programs.keys()));
+    for (name, program) in &after.programs {
+        assert_ne!(*program, before.programs[name], "{name}");
+    }
+}
+
+#[test]
+fn a_program_that_few_need_is_loaded_when_it_is_attached_and_kept_then() {
+    let host = Host::new();
+    host.add_veth(10);
+    let (mut first, _) = host.open(&host.options()).unwrap();
+    let root = first.pinned_at().to_owned();
+    let before = pinned(&root);
+
+    let attach = Step::Attach(Role::BareUplink, 10);
+    host.run(|| first.apply(&attach).unwrap());
+
+    let after = pinned(&root);
+    for name in ["uplink_in_bare", "uplink_out_bare"] {
+        assert!(!before.programs.contains_key(name), "{name}");
+        assert!(after.programs.contains_key(name), "{name}");
+    }
+    drop(first);
+    let (_second, adopted) = host.open(&host.options()).unwrap();
+    assert_eq!(adopted.attached, [(Role::BareUplink, 10)].into());
+    assert_eq!(pinned(&root), after);
+}
+
+#[test]
+fn a_later_start_with_other_programs_keeps_maps_and_links_and_replaces_the_programs() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    let desired = desired([10, 11]);
+    let first = host.serve(&host.options(), &desired);
+    let root = first.pinned_at().to_owned();
+    let before = pinned(&root);
+    drop(first);
+    forget_loaded(&root);
 
     let (second, adopted) = host.open(&host.options()).unwrap();
 
@@ -67,6 +134,15 @@ fn a_first_start_that_was_cut_short_anywhere_is_completed() {
         assert_eq!(pins().len(), all, "after {made} pins");
         assert_eq!(host.run(|| healed.actual().unwrap()), desired);
     }
+}
+
+/// Makes the pinned programs those of another object.
+fn forget_loaded(root: &Path) {
+    let layout = root.join(format!("v{}", lb_common::LAYOUT));
+    let [record] = &entries(&layout.join("loaded"))[..] else {
+        panic!("how the programs were loaded is said once");
+    };
+    fs::rename(record, record.with_file_name("0123456789abcdef")).unwrap();
 }
 
 fn remove(pin: &Path) {
