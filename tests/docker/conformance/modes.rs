@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use veer_tests::deadline::eventually;
+
 use super::{addresses, is_barred, is_pinged, reaches};
 use crate::street::{
     HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, ask, ask_udp, ip, told,
@@ -180,5 +182,74 @@ fn s42_containers_of_a_network_whose_bridge_has_no_address_reach_each_other() {
     is_barred(&street.host.namespace, "10.84.0.3", 80);
     for address in [HOST_V4, OUTSIDE_V4, HOST_V6] {
         is_barred(&one.namespace, address, 8_084);
+    }
+}
+
+#[test]
+fn s08_each_family_has_the_gateway_mode_that_its_option_names() {
+    let street = Street::shared();
+    let routed = "-o com.docker.network.bridge.gateway_mode_ipv4=routed";
+    let web = street.run(&street.network(111, routed), "-p 8111:80");
+    let _server = web.serves(80);
+    street.published(8_111);
+    street.routes(111);
+
+    let [v4, v6] = addresses(111, 2);
+    let answer = ask(&street.outside, &v4, 80).unwrap();
+    assert_eq!(answer, told(&web.name, OUTSIDE_V4), "routed");
+    is_barred(&street.outside, &v6, 80);
+    let answer = ask(&street.outside, HOST_V6, 8_111).unwrap();
+    assert_eq!(answer, told(&web.name, OUTSIDE_V6), "translated");
+}
+
+#[test]
+fn s34_containers_of_an_isolated_network_reach_each_other_and_not_the_host() {
+    let street = Street::shared();
+    let isolated = format!("--internal {}", mode("isolated"));
+    let net = street.network(112, &isolated);
+    let (one, two) = (street.run(&net, ""), street.run(&net, ""));
+    let _server = two.serves(80);
+    let _host = Server::start(&street.host.namespace, "host", 8_114);
+
+    for (address, gateway) in addresses(112, 3).iter().zip(addresses(112, 1)) {
+        assert!(is_pinged(&one.namespace, address), "{address}");
+        reaches(&one.namespace, address, 80, &two.name);
+        is_barred(&one.namespace, &gateway, 8_114);
+        assert!(!is_pinged(&one.namespace, &gateway), "{gateway}");
+        is_barred(&street.host.namespace, address, 80);
+    }
+}
+
+#[test]
+fn s39_a_network_of_ipv4_alone_has_no_addresses_and_names_of_ipv6() {
+    let street = Street::shared();
+    let net = street.host.name("net");
+    street.docker(&format!("network create --subnet 10.113.0.0/16 {net}"));
+    let group = street.host.name("group");
+    let both = [(); 2].map(|()| street.run(&net, &format!("--net-alias {group}")));
+    let client = street.run(&net, "");
+    let _servers = both.each_ref().map(|one| one.serves(80));
+
+    let resolve = |record: &str| {
+        let words = ["exec", &client.name, "nslookup", record, &group];
+        let found = street.host.engine.try_docker(words);
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        let lines = found.lines().skip_while(|line| !line.is_empty());
+        let found = lines.filter_map(|line| line.strip_prefix("Address:"));
+        found.map(|one| one.trim().to_owned()).collect::<Vec<_>>()
+    };
+    eventually(
+        "the alias is a VIP of IPv4",
+        || matches!(&resolve("-type=A")[..], [one] if one.starts_with("198.18.")),
+    );
+    assert_eq!(resolve("-type=AAAA"), [] as [String; 0]);
+    let told = client.namespace.run(|| {
+        let words = ["-6", "-o", "address", "show", "dev", "eth0"];
+        Command::new("ip").args(words).output().unwrap()
+    });
+    let told = String::from_utf8(told.unwrap().stdout).unwrap();
+    assert!(!told.contains("scope global"), "{told}");
+    for client in [&client.namespace, &street.host.namespace] {
+        reaches(client, "10.113.0.2", 80, &both[0].name);
     }
 }
