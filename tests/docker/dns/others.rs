@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use lb_userspace::netns::{Namespace, PairEnd};
 use veer_tests::deadline::eventually;
-use veer_tests::dns::A;
+use veer_tests::dns::{A, AAAA, PTR};
 
-use super::asking::{ASKED, Said, ask};
+use super::asking::{ASKED, Said, ask, dockers};
 use super::server::{NameServer, WORLD};
 use super::site_with;
 use crate::site::Site;
@@ -149,6 +149,32 @@ fn an_alias_holds_on_its_network_for_as_long_as_somebody_has_it() {
     assert!(knows(&client), "the other one has it");
     site.docker(&format!("network disconnect {first} {two}"));
     eventually("nobody has it", || !knows(&client));
+}
+
+/// As far as the Engine has it: a network with both families, where 46 and 52 have IPv6 alone.
+#[test]
+fn names_have_addresses_of_both_families_as_under_docker() {
+    let world_of = World::shared();
+    let options = "--ipv6 --subnet 172.27.33.0/25 --subnet fd00:27:33::/64";
+    let net = world_of.network("both", options);
+    let (name, inside) = world_of.container(&net, "--ip6 fd00:27:33::9");
+    let docker = dockers(&inside);
+    let agree = |name: &str, kind| {
+        let said = ask(&inside, ASKED, name, kind).at_any_time();
+        assert_eq!(
+            said,
+            ask(&inside, docker, name, kind).at_any_time(),
+            "{name}"
+        );
+        said.answers.len()
+    };
+
+    assert_eq!((agree(&name, A), agree(&name, AAAA)), (1, 1));
+    let zeros = "0.".repeat(19);
+    let reverse = format!("9.{zeros}3.3.0.0.7.2.0.0.0.0.d.f.ip6.arpa");
+    assert_eq!(agree(&reverse, PTR), 1);
+    let hosts = world_of.site.exec(&name, "cat /etc/hosts").unwrap();
+    assert!(hosts.contains("::1\tlocalhost"), "{hosts}");
 }
 
 /// 49.
