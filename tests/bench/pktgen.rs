@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::Mac;
@@ -10,12 +11,13 @@ use lb_userspace::netns::Namespace;
 /// Of the thread, because `/proc/net` is that of the process's first thread.
 const FOLDER: &str = "/proc/thread-self/net/pktgen";
 
-/// Datagrams of 64 bytes with their checksum, one flow.
+/// Datagrams of 64 bytes with their checksum, of one flow or of one for each source port.
 pub(crate) struct Flow<'a> {
     pub(crate) from: &'a Namespace,
     /// Interface that they leave by.
     pub(crate) device: &'a str,
-    pub(crate) source: (Ipv4Addr, u16),
+    /// Address and ports, of which each datagram has one at random.
+    pub(crate) source: (Ipv4Addr, RangeInclusive<u16>),
     pub(crate) destination: (Ipv4Addr, u16),
     pub(crate) next_hop: Mac,
 }
@@ -38,16 +40,19 @@ impl Flow<'_> {
     fn send_here(&self, count: u64) -> Result<f64> {
         tell("kpktgend_0", "rem_device_all")?;
         tell("kpktgend_0", &format!("add_device {}", self.device))?;
-        let (source, destination) = (self.source, self.destination);
+        let (source, ports) = &self.source;
+        let destination = self.destination;
         let settings = [
             format!("count {count}"),
             "pkt_size 60".to_owned(),
             "delay 0".to_owned(),
             "burst 1".to_owned(),
-            format!("src_min {}", source.0),
-            format!("src_max {}", source.0),
-            format!("udp_src_min {}", source.1),
-            format!("udp_src_max {}", source.1),
+            format!("src_min {source}"),
+            format!("src_max {source}"),
+            format!("udp_src_min {}", ports.start()),
+            // The kernel chooses among those below it, unless both are the same.
+            format!("udp_src_max {}", ports.end()),
+            "flag UDPSRC_RND".to_owned(),
             format!("dst {}", destination.0),
             format!("udp_dst_min {}", destination.1),
             format!("udp_dst_max {}", destination.1),

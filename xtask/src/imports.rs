@@ -73,7 +73,11 @@ const RULES: [Rule; 5] = [
     },
     Rule {
         room: "lb-userspace/src",
-        except: &["lb-userspace/src/datapath", "lb-userspace/src/netns"],
+        except: &[
+            "lb-userspace/src/datapath",
+            "lb-userspace/src/netns",
+            "lb-userspace/src/daemon/memory.rs",
+        ],
         forbidden: &["unsafe"],
         why: UNSAFE,
     },

@@ -12,6 +12,7 @@ mod hints;
 mod identities;
 mod inside;
 mod latency;
+mod memory;
 mod notify;
 mod pace;
 mod quiet;
@@ -215,6 +216,7 @@ impl Daemon {
                     block_in_place(|| {
                         self.rounds.release();
                         self.rounds.audit();
+                        memory::give_back();
                     });
                     self.round(false);
                 }

@@ -16,6 +16,7 @@ use lb_common::{Addr, Resolver};
 use super::apply::{Ended, carry_out};
 use super::failures::Subject;
 use super::inside::Inside;
+use super::memory;
 use super::pace::Pace;
 use super::quiet::Quiet;
 use super::report::View;
@@ -34,6 +35,9 @@ use crate::sysctl::Sysctls;
 
 /// Plans made in one round at most: each but the last leaves out one more attachment.
 const PLANS: usize = 32;
+
+/// Namespaces entered in a round that was much work.
+const MANY: usize = 64;
 
 /// The daemon's side of everything that was written.
 #[derive(Debug)]
@@ -128,6 +132,9 @@ impl Rounds {
         let has_changed = changed || !visits.enter.is_empty();
         if is_news && has_changed {
             self.measure(snapshot.caused_at);
+        }
+        if visits.enter.len() >= MANY {
+            memory::give_back();
         }
     }
 

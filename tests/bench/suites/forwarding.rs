@@ -16,6 +16,7 @@ use super::target;
 use crate::cpu;
 use crate::load::{Done, FRAME};
 use crate::measure::{Effort, load_on};
+use crate::pktgen::{self, Flow};
 use crate::progress::Progress;
 use crate::report::{Bound, Series, Suite};
 use crate::rounds::Notes;
@@ -29,6 +30,12 @@ const SOURCE: u16 = 10_000;
 /// Bytes of payload, and of what UDP calls the length.
 const PAYLOAD: usize = 18;
 const LENGTH: usize = PAYLOAD + 8;
+
+/// Source ports of many flows.
+const FLOWS: u16 = 16_384;
+
+/// Packets that tell the generator's pace.
+const TRIAL: u64 = 10_000;
 
 const RATE: &str = "packets per CPU-second";
 
@@ -109,6 +116,14 @@ fn alone(rates: &[Series]) -> Vec<Series> {
     others.collect()
 }
 
+fn generator() -> &'static str {
+    if pktgen::is_here() {
+        "pktgen"
+    } else {
+        "XDP live frames"
+    }
+}
+
 fn description() -> Suite {
     Suite {
         name: "forwarding".to_owned(),
@@ -120,7 +135,7 @@ fn description() -> Suite {
             .to_owned(),
         left_out: Vec::new(),
         settings: vec![
-            "XDP live frames as the generator, whose cost is part of every figure".to_owned(),
+            format!("{} as the generator, whose cost is part of every figure", generator()),
         ],
         series: Vec::new(),
         targets: vec![target(RATE, "veer", Some("iptables"), Bound::AtLeast(5.0))],
@@ -153,10 +168,10 @@ impl<'s> Way<'s> {
         }
         self.flood(effort.warm_up)?;
         let before = counted(self.sink)?;
-        let done = self.flood(effort.time)?;
+        let nanoseconds = self.flood(effort.time)?;
         let arrived = counted(self.sink)? - before;
         ensure!(arrived > 0, "no packet arrived");
-        Ok(arrived as f64 * 1e9 / done.cpu_ns as f64)
+        Ok(arrived as f64 * 1e9 / nanoseconds)
     }
 
     fn is_to_container(&self) -> bool {
@@ -177,7 +192,34 @@ impl<'s> Way<'s> {
         Ok(())
     }
 
-    fn flood(&self, time: Duration) -> Result<Done> {
+    /// Packets for about so long; gives the nanoseconds of a CPU that they took.
+    fn flood(&self, time: Duration) -> Result<f64> {
+        if pktgen::is_here() {
+            return self.flood_by_pktgen(time);
+        }
+        Ok(self.flood_by_frames(time)?.cpu_ns as f64)
+    }
+
+    /// The module's thread and the interrupts that bring its packets to the sink share one CPU.
+    fn flood_by_pktgen(&self, time: Duration) -> Result<f64> {
+        let last = if self.many_flows {
+            SOURCE + FLOWS
+        } else {
+            SOURCE
+        };
+        let flow = Flow {
+            from: &self.site.outside,
+            device: "eth0",
+            source: (OUTSIDE, SOURCE..=last),
+            destination: (self.to, PORT),
+            next_hop: mac(&self.site.host.namespace, "up0")?,
+        };
+        let each = flow.send(TRIAL)?;
+        let count = (time.as_nanos() as f64 / each) as u64;
+        Ok(flow.send(count)? * count as f64 + each * TRIAL as f64)
+    }
+
+    fn flood_by_frames(&self, time: Duration) -> Result<Done> {
         let frame = frame(&self.site.host.namespace, &self.site.outside, self.to)?;
         let mut command = load_on(Some(cpu::last()))?;
         command

@@ -180,7 +180,7 @@ impl<'s> Way<'s> {
         let flow = Flow {
             from: &self.site.outside,
             device: "eth0",
-            source: (OUTSIDE, SOURCE),
+            source: (OUTSIDE, SOURCE..=SOURCE),
             destination: (self.to, PORT),
             next_hop: mac(&self.site.host.namespace, "up0")?,
         };
