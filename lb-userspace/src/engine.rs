@@ -40,6 +40,14 @@ impl Process {
         }
     }
 
+    /// Whether the Engine at `socket` lets everybody reach published ports at containers' own addresses;
+    /// of one that is not running, as was `known` before.
+    pub fn allows_direct_routing(socket: &Path, known: bool) -> bool {
+        Self::find(socket).map_or(known, |process| {
+            process.is_asked_for("allow-direct-routing")
+        })
+    }
+
     /// As it will be started if its command line says nothing.
     fn to_be() -> Self {
         Self {
@@ -53,6 +61,14 @@ impl Process {
         let off = format!("--{name}=false");
         let in_file = self.settings.get(name).and_then(serde_json::Value::as_bool);
         !self.arguments.contains(&off) && in_file.unwrap_or(true)
+    }
+
+    /// A switch that is off unless told otherwise.
+    fn is_asked_for(&self, name: &str) -> bool {
+        let (bare, on) = (format!("--{name}"), format!("--{name}=true"));
+        let mut arguments = self.arguments.iter();
+        let in_file = self.settings.get(name).and_then(serde_json::Value::as_bool);
+        arguments.any(|word| *word == bare || *word == on) || in_file.unwrap_or(false)
     }
 
     /// Whether its command line names the switch.
@@ -140,6 +156,23 @@ mod tests {
         assert_eq!(path(&["dockerd"]), Path::new(SETTINGS));
         assert_eq!(path(&["dockerd", "--config-file=/a"]), Path::new("/a"));
         assert_eq!(path(&["dockerd", "--config-file", "/b"]), Path::new("/b"));
+    }
+
+    #[test]
+    fn direct_routing_is_off_unless_it_is_asked_for() {
+        let name = "allow-direct-routing";
+        let off = process(
+            &["dockerd", "--allow-direct-routing=false"],
+            serde_json::json!({}),
+        );
+        assert!(
+            !off.is_asked_for(name)
+                && !process(&["dockerd"], serde_json::json!({})).is_asked_for(name)
+        );
+        for arguments in [["--allow-direct-routing"], ["--allow-direct-routing=true"]] {
+            assert!(process(&arguments, serde_json::json!({})).is_asked_for(name));
+        }
+        assert!(process(&["dockerd"], serde_json::json!({ name: true })).is_asked_for(name));
     }
 
     #[test]

@@ -144,7 +144,8 @@ impl Daemon {
                 .map(|state| state.settings.has(Mode::BESIDE))
         };
         let known = adopted.found.then(was_beside).transpose()?;
-        let host = look(&config, source, known).context("look at this network namespace")?;
+        let host =
+            look(&config, source, (known, false)).context("look at this network namespace")?;
         let shared = Arc::new(Shared::new(Parts {
             host,
             provider: source.name(),
@@ -235,7 +236,8 @@ impl Daemon {
     /// rounds must not wait with it.
     fn look(&mut self) {
         let (config, source) = (self.shared.config.load_full(), self.source);
-        let known = Some(self.shared.host.load().has_docker_rules);
+        let host = self.shared.host.load();
+        let known = (Some(host.has_docker_rules), host.allows_direct_routing);
         self.looking = Some(spawn_blocking(move || look(&config, source, known)));
     }
 
@@ -348,12 +350,19 @@ fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The host as it is now; while no Engine runs, its rules are as they were `known`. Must be called from
-/// a thread in its namespace.
-fn look(config: &Config, source: Source, known: Option<bool>) -> std::io::Result<Host> {
+/// The host as it is now; while no Engine runs, its rules and whether it allows direct routing are as they
+/// were known. Must be called from a thread in its namespace.
+fn look(
+    config: &Config,
+    source: Source,
+    (rules, direct): (Option<bool>, bool),
+) -> std::io::Result<Host> {
     let mut host = Namespace::current()?.host()?;
-    host.has_docker_rules =
-        source == Source::Docker && Process::has_rules(&config.engine.socket, known);
+    if source == Source::Docker {
+        let socket = &config.engine.socket;
+        host.has_docker_rules = Process::has_rules(socket, rules);
+        host.allows_direct_routing = Process::allows_direct_routing(socket, direct);
+    }
     Ok(host)
 }
 

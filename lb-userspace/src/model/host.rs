@@ -13,6 +13,8 @@ pub struct Host {
     pub interfaces: Vec<HostInterface>,
     /// Whether Docker's own rules guard its networks.
     pub has_docker_rules: bool,
+    /// Whether who is outside may reach published ports at containers' own addresses.
+    pub allows_direct_routing: bool,
 }
 
 /// One interface of the host.

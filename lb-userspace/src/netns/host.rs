@@ -68,6 +68,7 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
     Ok(Host {
         cookie: cookie_of(netlink)?,
         has_docker_rules: false,
+        allows_direct_routing: false,
         interfaces: interfaces.collect(),
     })
 }

@@ -1,12 +1,17 @@
 //! Options of networks: who is reached at containers' own addresses, and how they leave.
 
+use std::fs;
 use std::process::Command;
 
+use veer_tests::daemon::Daemon;
 use veer_tests::deadline::eventually;
+use veer_tests::engine::Engine;
 
 use super::{addresses, is_barred, is_pinged, reaches};
+use crate::stage::{Host, again};
 use crate::street::{
-    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, ask, ask_udp, ip, told,
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, WITHOUT_RULES, ask, ask_udp, ip,
+    joined, told,
 };
 
 /// Options of `docker network create` for a gateway mode in both families.
@@ -49,7 +54,7 @@ fn s09_and_s10_gateway_modes_say_what_is_reached_directly_from_outside() {
 }
 
 #[test]
-fn s10_and_s11_a_trusted_interface_leads_to_published_ports_alone() {
+fn s10_a_trusted_interface_leads_to_published_ports_alone() {
     let street = Street::shared();
     let trust = "-o com.docker.network.bridge.trusted_host_interfaces=up0";
     let web = street.run(&street.network(73, trust), "-p 8073:80");
@@ -60,6 +65,32 @@ fn s10_and_s11_a_trusted_interface_leads_to_published_ports_alone() {
     for (address, client) in addresses(73, 2).iter().zip([OUTSIDE_V4, OUTSIDE_V6]) {
         let answer = ask(&street.outside, address, 80).unwrap();
         assert_eq!(answer, told(&web.name, client), "{address}");
+        is_barred(&street.outside, address, 81);
+    }
+}
+
+#[test]
+fn s11_an_engine_that_allows_direct_routing_opens_published_ports_alone() {
+    let (namespace, outside) = joined();
+    let engine = Engine::start_with(again(&namespace), WITHOUT_RULES);
+    // This Engine would not start with it.
+    fs::write(engine.settings(), r#"{ "allow-direct-routing": true }"#).unwrap();
+    let host = Host { namespace, engine };
+    let daemon = Daemon::start(again(&host.namespace), &host.engine.socket());
+    let street = Street {
+        daemon,
+        host,
+        outside,
+    };
+    let web = street.run(&street.network(117, ""), "-p 8118:80 -p 8118:80/udp");
+    let _servers = (web.serves(80), web.serves(81));
+    street.published(8_118);
+    street.routes(117);
+
+    for (address, client) in addresses(117, 2).iter().zip([OUTSIDE_V4, OUTSIDE_V6]) {
+        let expected = told(&web.name, client);
+        assert_eq!(ask(&street.outside, address, 80).unwrap(), expected);
+        assert_eq!(ask_udp(&street.outside, address, 80).unwrap(), expected);
         is_barred(&street.outside, address, 81);
     }
 }

@@ -261,11 +261,15 @@ impl Surroundings<'_> {
         is_of_docker(bridge) && !self.left.contains(bridge.name.as_str())
     }
 
-    /// Indexes of the interfaces that the Network trusts.
+    /// Indexes of the interfaces that the Network trusts: those that it names, or all that are no
+    /// bridges where direct routing is allowed.
     fn trusted(&self, network: &Network) -> impl Iterator<Item = u32> {
         let names = &network.policy.trusted_interfaces;
-        let interfaces = self.host.interfaces.iter();
-        let trusted = interfaces.filter(|one| names.contains(&one.name));
+        let is_trusted = |one: &&HostInterface| match one.kind {
+            HostInterfaceKind::Loopback | HostInterfaceKind::Bridge => names.contains(&one.name),
+            _ => self.host.allows_direct_routing || names.contains(&one.name),
+        };
+        let trusted = self.host.interfaces.iter().filter(is_trusted);
         trusted.map(|one| one.ifindex)
     }
 

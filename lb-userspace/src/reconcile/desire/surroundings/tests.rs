@@ -47,6 +47,7 @@ fn guards_are_on_bridges_of_networks_and_on_those_that_docker_may_have_made() {
 
     let beside = Host {
         has_docker_rules: true,
+        allows_direct_routing: false,
         ..host()
     };
     assert_eq!(
@@ -96,23 +97,25 @@ fn an_interface_is_trusted_by_the_network_that_names_it_alone() {
     scene.networks.push(network("other", 2));
     scene.networks[0].policy.trusted_interfaces = vec!["eth0".to_string(), "eth9".to_string()];
 
-    let (config, mut identities) = (Config::default(), Identities::default());
-    let state = desire(&scene, &host(), &config, &mut identities).state;
+    let open = |host: &Host| {
+        let (config, mut identities) = (Config::default(), Identities::default());
+        let state = desire(&scene, host, &config, &mut identities).state;
+        let open = state.facts.into_keys().filter_map(|place| match place {
+            Place::OpenPort(port) => Some((port.address.to_string(), port.interface)),
+            _ => None,
+        });
+        open.collect::<Vec<_>>()
+    };
+    let mut host = host();
+    let named = open(&host);
+    host.allows_direct_routing = true;
+    let all = open(&host);
 
-    let open = state.facts.keys().filter_map(|place| match place {
-        Place::OpenPort(port) => Some((port.address.to_string(), port.interface)),
-        _ => None,
-    });
-    let open: Vec<_> = open.collect();
-    assert_eq!(open.len(), 2, "one for each family: {open:?}");
-    assert!(
-        open.iter().all(|(_, interface)| *interface == 2),
-        "{open:?}"
-    );
-    assert!(
-        open.iter().any(|(address, _)| address == "10.1.0.1"),
-        "{open:?}"
-    );
+    assert_eq!(named.len(), 2, "one for each family: {named:?}");
+    assert_eq!(all.len(), 4, "of both containers: {all:?}");
+    for (address, interface) in named.iter().chain(&all) {
+        assert_eq!(*interface, 2, "{address}");
+    }
 }
 
 #[test]
