@@ -39,6 +39,8 @@ pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError>
     layouts.push(pins.clone());
     for layout in &layouts {
         detach(layout, &mut done);
+        // No pin, and not counted as one.
+        done.note(layout.forget_loaded());
         for folder in pins::FOLDERS {
             empty(&layout.layout().join(folder), &mut done);
         }

@@ -137,7 +137,7 @@ fn a_first_start_that_was_cut_short_anywhere_is_completed() {
 }
 
 /// Makes the pinned programs those of another object.
-fn forget_loaded(root: &Path) {
+pub(crate) fn forget_loaded(root: &Path) {
     let layout = root.join(format!("v{}", lb_common::LAYOUT));
     let [record] = &entries(&layout.join("loaded"))[..] else {
         panic!("how the programs were loaded is said once");

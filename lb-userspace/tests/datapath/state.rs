@@ -4,6 +4,7 @@ use lb_common::{Endpoint, EndpointState, Resolver, Veth};
 use lb_userspace::datapath::{DatapathError, Hook, OBJECT, Object};
 use lb_userspace::reconcile::{Role, State, Step, plan};
 
+use crate::adopt::forget_loaded;
 use crate::host::{Host, desired};
 
 #[test]
@@ -156,6 +157,7 @@ fn without_tcx_filters_do_the_same() {
     let actual = host.run(|| datapath.actual().unwrap());
     assert_eq!(actual, desired);
     let before = host.iproute2("tc", "filter show dev near10 ingress");
+    forget_loaded(datapath.pinned_at());
     drop(datapath);
     let (kept, adopted) = host.open(&options).unwrap();
     datapath = kept;
