@@ -3,12 +3,19 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use lb_userspace::netns::Namespace;
+use veer_tests::deadline::within;
 use veer_tests::host::{Host, TestNetwork};
 use veer_tests::server::{Answer, ask_with, read_answer};
 use veer_tests::station::{ANSWER, Family, Station};
 use veer_tests::veer::Veer;
+
+/// How long questions are asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer is waited for before the question is asked again.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Bytes that are sent and come back: many segments, cut late.
 const STREAM: usize = 4 << 20;
@@ -97,6 +104,52 @@ fn a_stream_of_ipv6_reaches_a_container_that_has_ipv4_alone_whole() {
         assert_eq!(answer.server, "web");
         assert_eq!(answer.client.ip(), network.gateway(false));
     }
+}
+
+#[test]
+fn datagrams_in_fragments_pass_between_ipv6_and_a_container_that_has_ipv4_alone() {
+    let ground = Host::new();
+    let (network, web, outside, mut veer) = site(&ground, "web");
+    veer.without_ipv6(&web);
+    veer.publish(8_080, &web, 80);
+    let _udp = web.serves_udp(Family::V4, 80);
+    let question: Vec<u8> = (0..9_000u32).map(|n| (n / 7) as u8).collect();
+    let socket = outside.run(|| UdpSocket::bind("[::]:0").unwrap()).unwrap();
+    socket.connect((host(Family::V6), 8_080)).unwrap();
+    socket.set_read_timeout(Some(MOMENT)).unwrap();
+
+    // The container's first fragments are too long in IPv6, which it is told and takes to heart.
+    let mut answered = None;
+    within(PATIENCE, "a datagram is answered whole", || {
+        answered = ask_with(&socket, &question).ok();
+        answered.is_some()
+    });
+    let (answer, echo) = answered.unwrap();
+
+    assert_eq!(answer.client.ip(), network.gateway(false));
+    assert!(echo == question, "not what was sent");
+}
+
+#[test]
+fn a_closed_port_of_a_container_that_has_ipv4_alone_refuses_a_client_of_ipv6() {
+    let ground = Host::new();
+    let (_network, web, outside, mut veer) = site(&ground, "web");
+    veer.without_ipv6(&web);
+    veer.publish(8_080, &web, 80);
+    let to = SocketAddr::new(host(Family::V6), 8_080);
+
+    let refused = outside.run(|| TcpStream::connect_timeout(&to, ANSWER).unwrap_err());
+    let socket = outside.run(|| UdpSocket::bind("[::]:0").unwrap()).unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(MOMENT)).unwrap();
+    within(PATIENCE, "a datagram is refused", || {
+        // What is told of one datagram may come out of the next call.
+        let told = socket.send(b"who").and_then(|_| socket.recv(&mut [0; 64]));
+        let error = told.expect_err("nobody answers");
+        error.kind() == ErrorKind::ConnectionRefused
+    });
+
+    assert_eq!(refused.unwrap().kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
