@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use rand::seq::SliceRandom as _;
 
-use crate::load::{Done, Mode};
+use crate::load::{Done, Mode, SHARES};
 use crate::measure::{Effort, Path, measure};
 use crate::progress::Progress;
-use crate::report::Series;
+use crate::report::{Latencies, Series, Suite, median};
 
 /// Figures as they come, of whatever variant and measure.
 #[derive(Default)]
@@ -30,8 +30,8 @@ impl Notes {
     }
 }
 
-/// Measures every path in its modes.
-pub(crate) fn rounds(paths: &[Path<'_>], effort: Effort) -> Result<Vec<Series>> {
+/// Measures every path in its modes, for `suite`.
+pub(crate) fn rounds(suite: &mut Suite, paths: &[Path<'_>], effort: Effort) -> Result<()> {
     let paths_of = paths.iter().enumerate();
     let every =
         paths_of.flat_map(|(number, path)| path.modes.iter().map(move |mode| (*mode, number)));
@@ -52,7 +52,33 @@ pub(crate) fn rounds(paths: &[Path<'_>], effort: Effort) -> Result<Vec<Series>> 
     });
     let mut series: Vec<_> = series.flatten().collect();
     series.sort_by_key(|series| order_of(&series.measure));
-    Ok(series)
+    suite.series = series;
+    let asked = found.iter().filter(|((mode, _), _)| has_latency(*mode));
+    suite.latencies = asked
+        .map(|((mode, path), done)| Latencies {
+            variant: paths[*path].name.to_owned(),
+            measure: mode.name().to_owned(),
+            microseconds: SHARES
+                .iter()
+                .enumerate()
+                .map(|(at, _)| typical(done, at))
+                .collect(),
+        })
+        .collect();
+    Ok(())
+}
+
+/// The median over all rounds of what one share of the requests took at most, in microseconds.
+fn typical(done: &[Done], share: usize) -> f64 {
+    let values: Vec<_> = done
+        .iter()
+        .map(|done| done.quantiles_ns[share] as f64 / 1e3)
+        .collect();
+    median(&values)
+}
+
+fn has_latency(mode: Mode) -> bool {
+    matches!(mode, Mode::Rr | Mode::Crr)
 }
 
 /// One number of what a client did.
@@ -78,7 +104,6 @@ impl Figure {
 }
 
 fn figures() -> [Figure; 3] {
-    let has_latency = |mode| matches!(mode, Mode::Rr | Mode::Crr);
     [
         Figure {
             name: "per CPU-second",
@@ -89,13 +114,13 @@ fn figures() -> [Figure; 3] {
         Figure {
             name: "p50",
             unit: "µs",
-            of: |done| done.p50_ns as f64 / 1e3,
+            of: |done| done.p50(),
             applies: has_latency,
         },
         Figure {
             name: "p99",
             unit: "µs",
-            of: |done| done.p99_ns as f64 / 1e3,
+            of: |done| done.p99(),
             applies: has_latency,
         },
     ]

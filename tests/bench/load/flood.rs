@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::{Done, milliseconds};
+use super::{Done, SHARES, milliseconds};
 use crate::cpu::Clock;
 
 /// Bytes of the smallest frame, without its checksum.
@@ -50,8 +50,7 @@ pub(super) fn flood(told: &Flooding, cpu: Option<usize>) -> Result<Done> {
         work,
         cpu_ns: clock.read()? - before,
         wall_ns: started.elapsed().as_nanos() as u64,
-        p50_ns: 0,
-        p99_ns: 0,
+        quantiles_ns: [0; SHARES.len()],
     })
 }
 

@@ -26,9 +26,9 @@ impl Histogram {
         self.count += 1;
     }
 
-    /// A duration that `percent` of all do not exceed; 0 if there are none.
-    pub(super) fn quantile(&self, percent: u64) -> u64 {
-        let rank = (self.count * percent).div_ceil(100);
+    /// A duration that this share of all do not exceed; 0 if there are none.
+    pub(super) fn quantile(&self, share: f64) -> u64 {
+        let rank = (self.count as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
             seen += count;
@@ -74,10 +74,10 @@ mod tests {
         let mut histogram = Histogram::new();
         (1..=10_000).for_each(|value| histogram.record(value));
 
-        for (percent, exact) in [(50, 5_000), (99, 9_900), (100, 10_000)] {
-            let found = histogram.quantile(percent);
+        for (share, exact) in [(0.5, 5_000), (0.99, 9_900), (1.0, 10_000)] {
+            let found = histogram.quantile(share);
             assert!((exact..=exact + exact / 32).contains(&found), "{found}");
         }
-        assert_eq!(Histogram::new().quantile(50), 0);
+        assert_eq!(Histogram::new().quantile(0.5), 0);
     }
 }

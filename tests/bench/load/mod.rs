@@ -121,11 +121,13 @@ impl Course {
             work,
             cpu_ns: cpu,
             wall_ns: wall.as_nanos() as u64,
-            p50_ns: latency.quantile(50),
-            p99_ns: latency.quantile(99),
+            quantiles_ns: SHARES.map(|share| latency.quantile(share)),
         })
     }
 }
+
+/// Shares of requests of which it is told how long they took at most.
+pub(crate) const SHARES: [f64; 9] = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999];
 
 /// What a client did.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -135,9 +137,20 @@ pub(crate) struct Done {
     /// CPU time of all processes that shared the work, and of their core's soft interrupts.
     pub(crate) cpu_ns: u64,
     pub(crate) wall_ns: u64,
-    /// Of single requests; 0 where there are none.
-    pub(crate) p50_ns: u64,
-    pub(crate) p99_ns: u64,
+    /// Of single requests, for each of [`SHARES`]; 0 where there are none.
+    pub(crate) quantiles_ns: [u64; SHARES.len()],
+}
+
+impl Done {
+    /// Microseconds that half of the requests took at most.
+    pub(crate) fn p50(&self) -> f64 {
+        self.quantiles_ns[3] as f64 / 1e3
+    }
+
+    /// Microseconds that 99 of 100 requests took at most.
+    pub(crate) fn p99(&self) -> f64 {
+        self.quantiles_ns[6] as f64 / 1e3
+    }
 }
 
 impl Load {

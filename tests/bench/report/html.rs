@@ -1,8 +1,11 @@
-//! A report as one page that needs nothing else: bars, with the spread as a line.
+//! A report as one page that needs nothing else: bars, with the spread as a line, and curves.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use anyhow::Result;
+
+use super::curve::{latencies, scaling};
 use super::table::{short, table};
 use super::{Report, Series, Suite};
 
@@ -11,7 +14,7 @@ const LABEL: f64 = 200.0;
 const BAR: f64 = 22.0;
 
 /// The whole page.
-pub(crate) fn html(report: &Report) -> String {
+pub(crate) fn html(report: &Report) -> Result<String> {
     let mut page = String::from(
         "<!doctype html><meta charset=utf-8><title>veer: benchmarks</title><style>\
          body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -29,13 +32,16 @@ pub(crate) fn html(report: &Report) -> String {
             let series = suite.series.iter().filter(|s| s.measure == measure);
             bars(&mut page, measure, &series.collect::<Vec<_>>());
         }
+        for chart in scaling(suite).into_iter().chain(latencies(suite)) {
+            let _ = write!(page, "<h3>{}</h3>{}", escape(&chart.title), chart.draw()?);
+        }
     }
     let _ = write!(
         page,
         "<h2>Figures</h2><pre>{}</pre>",
         escape(&table(report))
     );
-    page
+    Ok(page)
 }
 
 /// In the order of their first appearance.
@@ -123,11 +129,12 @@ mod tests {
                 left_out: Vec::new(),
                 settings: Vec::new(),
                 series: vec![series("veer", 2.0), series("bridge", 1.0)],
+                latencies: Vec::new(),
                 targets: Vec::new(),
             }],
         };
 
-        let page = html(&report);
+        let page = html(&report).unwrap();
 
         assert_eq!(page.matches("<rect").count(), 2);
         assert!(page.contains("p50 &lt;µs&gt;") && !page.contains("http"));

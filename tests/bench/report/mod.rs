@@ -1,6 +1,7 @@
 //! What a run found, as data.
 
 mod compare;
+mod curve;
 mod html;
 mod page;
 mod table;
@@ -51,7 +52,19 @@ pub(crate) struct Suite {
     /// The settings of what veer is compared with.
     pub(crate) settings: Vec<String>,
     pub(crate) series: Vec<Series>,
+    /// How long single requests took, where there were any.
+    #[serde(default)]
+    pub(crate) latencies: Vec<Latencies>,
     pub(crate) targets: Vec<Target>,
+}
+
+/// What shares of one variant's requests took at most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Latencies {
+    pub(crate) variant: String,
+    pub(crate) measure: String,
+    /// For each of [`crate::load::SHARES`], the median of all rounds.
+    pub(crate) microseconds: Vec<f64>,
 }
 
 /// One measure of one variant, over all rounds.
@@ -118,7 +131,7 @@ impl Bound {
 
 impl Series {
     pub(crate) fn median(&self) -> f64 {
-        quantile(&self.values, 0.5)
+        median(&self.values)
     }
 
     /// Half the distance between the quartiles, as a share of the median.
@@ -172,12 +185,17 @@ impl Report {
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let json = serde_json::to_vec_pretty(self)?;
-        for (name, text) in [("report.json", json), ("report.html", html(self).into())] {
+        for (name, text) in [("report.json", json), ("report.html", html(self)?.into())] {
             let path = folder.join(name);
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         }
         Ok(())
     }
+}
+
+/// 0 if there are none.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
 }
 
 /// Between the two nearest values, by distance; 0 if there are none.
@@ -226,6 +244,7 @@ mod tests {
             left_out: Vec::new(),
             settings: Vec::new(),
             series: vec![series("veer", &[30.0]), series("other", &[20.0])],
+            latencies: Vec::new(),
             targets: Vec::new(),
         };
         let target = |to: Option<&str>, bound| Target {

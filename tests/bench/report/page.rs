@@ -145,6 +145,7 @@ mod tests {
                     unit: "ns".to_owned(),
                     values: vec![value],
                 }],
+                latencies: Vec::new(),
                 targets: vec![Target {
                     measure: "m".to_owned(),
                     of: "veer".to_owned(),

@@ -138,6 +138,7 @@ fn description() -> Suite {
             format!("{} as the generator, whose cost is part of every figure", generator()),
         ],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: vec![target(RATE, "veer", Some("iptables"), Bound::AtLeast(5.0))],
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             "iptables: DNAT with `-m statistic --mode nth`, bridge-nf-call-iptables on, IPv4".to_owned(),
         ],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: targets(),
     };
     if suite.is_set_up("iptables", translated.dnat()) {
@@ -83,7 +84,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         path.modes = &[Mode::Rr, Mode::Crr, Mode::Stream];
         paths.push(path);
     }
-    suite.series = rounds(&paths, effort)?;
+    rounds(&mut suite, &paths, effort)?;
     Ok(suite)
 }
 

@@ -124,6 +124,7 @@ fn description() -> Suite {
                 .to_owned(),
         ],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: vec![veer("docker run -p", 0.45), veer("Swarm mesh", 0.27)],
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         path.proxies = vec![running.child.id()];
         paths.push(path);
     }
-    suite.series = rounds(&paths, effort)?;
+    rounds(&mut suite, &paths, effort)?;
     Ok(suite)
 }
 
@@ -120,6 +120,7 @@ fn description() -> Suite {
             "nftables: the rules of Docker 29 with its nftables backend".to_owned(),
         ],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: targets(),
     }
 }

@@ -82,6 +82,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         left_out: Vec::new(),
         settings: vec![format!("{REPEAT} runs for each figure; {FLOWS} where flows differ")],
         series: notes.0,
+        latencies: Vec::new(),
         targets: vec![
             target(MEASURE, "veer: hit", None, at_most(90.0)),
             target(MEASURE, "veer: miss", None, at_most(45.0)),

@@ -81,6 +81,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         left_out: Vec::new(),
         settings: vec!["wrk, redis-benchmark: 16 connections, one thread".to_owned()],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: Vec::new(),
     };
     let mut ways = vec![("routed", &routed, routed.web.v4)];

@@ -68,6 +68,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         left_out: connected.err().into_iter().collect(),
         settings: Vec::new(),
         series,
+        latencies: Vec::new(),
         targets,
     })
 }

@@ -96,6 +96,7 @@ fn description() -> Suite {
         left_out: Vec::new(),
         settings: vec!["Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned()],
         series: Vec::new(),
+        latencies: Vec::new(),
         targets: targets(),
     }
 }
@@ -135,8 +136,8 @@ fn note(
                 one_cpu,
                 effort,
             )?;
-            notes.note(name, P50, "µs", done.p50_ns as f64 / 1e3);
-            notes.note(name, P99, "µs", done.p99_ns as f64 / 1e3);
+            notes.note(name, P50, "µs", done.p50());
+            notes.note(name, P99, "µs", done.p99());
         }
         Measure::Cost => {
             resolver.keep_on(one_cpu)?;
