@@ -20,6 +20,9 @@ use crate::report::{Bound, Series, Suite, Target};
 /// How long a change may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What comes after everything is served, such as the kernel's own DNS answers, is over after this.
+const SETTLED: Duration = Duration::from_secs(8);
+
 /// How long the daemon is watched while nothing happens.
 const WATCH: Duration = Duration::from_secs(5);
 
@@ -256,6 +259,7 @@ fn memory(daemon: &Daemon) -> Result<f64> {
 
 /// Per cent of one CPU.
 fn idle(daemon: &Daemon) -> Result<f64> {
+    sleep(SETTLED);
     let clock = Clock::new(&[daemon.id()], None);
     let own = Clock::new(&[], None);
     let (before, own_before) = (clock.read()?, own.read()?);
