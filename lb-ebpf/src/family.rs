@@ -12,7 +12,7 @@ use crate::refuse::ipv4;
 use crate::tables::Work;
 
 /// Bytes that an IPv6 header is longer than an IPv4 header.
-const DIFFERENCE: u16 = (Ipv6::LENGTH - Ipv4::LENGTH) as u16;
+pub const DIFFERENCE: u16 = (Ipv6::LENGTH - Ipv4::LENGTH) as u16;
 /// Bytes of the header that IPv6 has for fragments.
 const FRAGMENT: u16 = Ipv6Fragment::LENGTH as u16;
 

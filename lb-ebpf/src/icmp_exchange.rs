@@ -5,6 +5,7 @@
 use lb_common::{Port, Reason};
 
 use crate::checksum::{Delta, pseudo};
+use crate::family::DIFFERENCE;
 use crate::frame::Frame;
 use crate::headers::{ETHERNET, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Ipv6Beginning, UDP};
 use crate::icmp_error::{reach, way_out};
@@ -23,8 +24,6 @@ const QUOTED_V4: u32 = ETHERNET + Ipv4::LENGTH + Icmp::LENGTH;
 
 /// The smallest packet that every IPv6 link takes (RFC 8200 §5).
 const LEAST_V6: u16 = 1_280;
-/// Bytes that an IPv6 header is longer than an IPv4 header.
-const DIFFERENCE: u32 = Ipv6::LENGTH - Ipv4::LENGTH;
 
 /// Sends an error about the Connection of `work.this` on in the other family. It comes from whom its
 /// receiver talks to: who wrote it has no name there.
@@ -139,7 +138,7 @@ const fn to_v4(icmp: Icmp, extension: u32) -> Option<[u32; 2]> {
 /// before RFC 1191 do not say: then it is what every link takes.
 #[inline(always)]
 const fn fits_v6(mtu: u16) -> u16 {
-    let fits = u16::from_be(mtu).saturating_add(DIFFERENCE as u16);
+    let fits = u16::from_be(mtu).saturating_add(DIFFERENCE);
     if fits < LEAST_V6 { LEAST_V6 } else { fits }
 }
 
@@ -148,7 +147,7 @@ const fn fits_v6(mtu: u16) -> u16 {
 const fn fits_v4(icmp: Icmp, extension: u32) -> u32 {
     let [a, b] = icmp.id.to_ne_bytes();
     let [c, d] = icmp.sequence.to_ne_bytes();
-    let fits = u32::from_be_bytes([a, b, c, d]).saturating_sub(DIFFERENCE + extension);
+    let fits = u32::from_be_bytes([a, b, c, d]).saturating_sub(DIFFERENCE as u32 + extension);
     if fits > u16::MAX as u32 {
         u16::MAX as u32
     } else {

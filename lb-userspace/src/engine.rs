@@ -18,6 +18,32 @@ pub struct Process {
     settings: serde_json::Value,
 }
 
+/// What an Engine does about containers' packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// It makes rules for its networks.
+    pub has_rules: bool,
+    /// Everybody may reach published ports at containers' own addresses.
+    pub allows_direct_routing: bool,
+}
+
+impl Habits {
+    /// Those of the Engine at `socket`. While none runs there, they are as they were `known`, or else as
+    /// its settings say.
+    pub fn at(socket: &Path, known: Option<Self>) -> Self {
+        Self::of(Process::find(socket), known)
+    }
+
+    fn of(engine: Option<Process>, known: Option<Self>) -> Self {
+        let has = |engine: Process| Self {
+            has_rules: engine.switch("iptables"),
+            allows_direct_routing: engine.is_asked_for("allow-direct-routing"),
+        };
+        let told = engine.map(has).or(known);
+        told.unwrap_or_else(|| has(Process::to_be()))
+    }
+}
+
 impl Process {
     /// The process that listens at `socket`, or the one that its file names. `None` if neither is an
     /// Engine.
@@ -28,23 +54,6 @@ impl Process {
         Some(Self {
             arguments,
             settings,
-        })
-    }
-
-    /// Whether the Engine at `socket` makes rules for its networks; of one that is not running, as was
-    /// `known` before, or as its settings say.
-    pub fn has_rules(socket: &Path, known: Option<bool>) -> bool {
-        match (Self::find(socket), known) {
-            (None, Some(known)) => known,
-            (process, _) => process.unwrap_or_else(Self::to_be).switch("iptables"),
-        }
-    }
-
-    /// Whether the Engine at `socket` lets everybody reach published ports at containers' own addresses;
-    /// of one that is not running, as was `known` before.
-    pub fn allows_direct_routing(socket: &Path, known: bool) -> bool {
-        Self::find(socket).map_or(known, |process| {
-            process.is_asked_for("allow-direct-routing")
         })
     }
 
@@ -189,12 +198,18 @@ mod tests {
 
     #[test]
     fn of_an_engine_that_has_ended_what_was_known_holds() {
-        let socket = tempfile::tempdir().unwrap().path().join("docker.sock");
+        let known = Habits {
+            has_rules: false,
+            allows_direct_routing: true,
+        };
+        let running = process(&["dockerd"], serde_json::json!({}));
+        let expected = Habits {
+            has_rules: true,
+            allows_direct_routing: false,
+        };
 
-        for known in [false, true] {
-            let found = Process::find(&socket).map(|process| process.switch("iptables"));
-            let expected = found.unwrap_or(known);
-            assert_eq!(Process::has_rules(&socket, Some(known)), expected);
-        }
+        assert_eq!(Habits::of(None, Some(known)), known);
+        assert_eq!(Habits::of(Some(running.clone()), Some(known)), expected);
+        assert_eq!(Habits::of(Some(running), None), expected);
     }
 }

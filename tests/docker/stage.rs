@@ -1,7 +1,6 @@
 //! A host with an Engine, and provider `docker` following it.
 
 use std::fmt::Debug;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -80,8 +79,7 @@ impl Host {
 
 /// Another handle on the same namespace.
 pub(crate) fn again(namespace: &Namespace) -> Namespace {
-    let path = format!("/proc/self/fd/{}", namespace.as_fd().as_raw_fd());
-    Namespace::open(&PathBuf::from(path)).expect("open a namespace again")
+    namespace.try_clone().expect("open a namespace again")
 }
 
 /// One observation, and when it was published.

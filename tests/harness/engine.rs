@@ -6,7 +6,6 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -47,6 +46,12 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// A program without which there is no Engine to be had here.
+    pub fn lacks() -> Option<&'static str> {
+        let mut needed = ["dockerd", "docker", "busybox", "setpriv", "tar"].into_iter();
+        needed.find(|program| !is_installed(program))
+    }
+
     /// An Engine with [`IMAGE`] whose host is `host`. Panics, with what to do, if there is none to
     /// be had.
     pub fn start(host: Namespace) -> Self {
@@ -55,11 +60,8 @@ impl Engine {
 
     /// The same, started with `arguments`.
     pub fn start_with(host: Namespace, arguments: &[&str]) -> Self {
-        for program in ["dockerd", "docker", "busybox", "setpriv", "tar"] {
-            assert!(
-                is_installed(program),
-                "{program} is not installed; `cargo xtask test` installs what the tests need"
-            );
+        if let Some(program) = Self::lacks() {
+            panic!("{program} is not installed; `cargo xtask test` installs what the tests need");
         }
         let folder = tempfile::Builder::new().prefix("veer-engine-").tempdir();
         let folder = folder.expect("make a folder for an Engine");
@@ -279,9 +281,7 @@ fn launch(
 ) -> (Pid, JoinHandle<std::io::Result<ExitStatus>>) {
     let mut command = dockerd(folder);
     command.args(arguments);
-    let path = format!("/proc/self/fd/{}", host.as_fd().as_raw_fd());
-    let again = Namespace::open(Path::new(&path)).expect("open a namespace again");
-    keep(again, command)
+    keep(host.try_clone().expect("open a namespace again"), command)
 }
 
 /// The Engine's command line. It ends with the test's process, even if that is killed.

@@ -59,6 +59,20 @@ impl Skb {
         Self { context, ifindex }
     }
 
+    #[inline(always)]
+    fn put<T: Pod>(&mut self, offset: u32, value: &T, flags: u64) -> Result<(), Reason> {
+        // SAFETY: the helper reads `size_of::<T>()` bytes of a live value.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.context.skb.skb,
+                offset,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                flags,
+            )
+        })
+    }
+
     /// What the kernel handed to the program.
     #[inline(always)]
     pub fn context(&self) -> &TcContext {
@@ -206,30 +220,12 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
-        // SAFETY: the helper reads `size_of::<T>()` bytes of a live value.
-        done(unsafe {
-            bpf_skb_store_bytes(
-                self.context.skb.skb,
-                offset,
-                core::ptr::from_ref(value).cast(),
-                size_of::<T>() as u32,
-                0,
-            )
-        })
+        self.put(offset, value, 0)
     }
 
     #[inline(always)]
     fn store_summed<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
-        // SAFETY: the helper reads `size_of::<T>()` bytes of a live value.
-        done(unsafe {
-            bpf_skb_store_bytes(
-                self.context.skb.skb,
-                offset,
-                core::ptr::from_ref(value).cast(),
-                size_of::<T>() as u32,
-                RECOMPUTE_SUM,
-            )
-        })
+        self.put(offset, value, RECOMPUTE_SUM)
     }
 
     #[inline(always)]

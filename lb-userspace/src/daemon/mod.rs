@@ -46,7 +46,7 @@ use crate::api::Server;
 use crate::config::Config;
 use crate::datapath::{self, Datapath, EventStream, PacketLog};
 use crate::dns::{self, Dns};
-use crate::engine::Process;
+use crate::engine::Habits;
 use crate::model::{Host, Notice};
 use crate::netns::{HostWatch, Namespace, watch_host};
 use crate::provider::Feed;
@@ -143,9 +143,12 @@ impl Daemon {
                 .actual()
                 .map(|state| state.settings.has(Mode::BESIDE))
         };
-        let known = adopted.found.then(was_beside).transpose()?;
-        let host =
-            look(&config, source, (known, false)).context("look at this network namespace")?;
+        let engine = adopted.found.then(was_beside).transpose()?;
+        let engine = engine.map(|has_rules| Habits {
+            has_rules,
+            allows_direct_routing: false,
+        });
+        let host = look(&config, source, engine).context("look at this network namespace")?;
         let shared = Arc::new(Shared::new(Parts {
             host,
             provider: source.name(),
@@ -237,8 +240,11 @@ impl Daemon {
     fn look(&mut self) {
         let (config, source) = (self.shared.config.load_full(), self.source);
         let host = self.shared.host.load();
-        let known = (Some(host.has_docker_rules), host.allows_direct_routing);
-        self.looking = Some(spawn_blocking(move || look(&config, source, known)));
+        let known = Habits {
+            has_rules: host.has_docker_rules,
+            allows_direct_routing: host.allows_direct_routing,
+        };
+        self.looking = Some(spawn_blocking(move || look(&config, source, Some(known))));
     }
 
     fn seen(&mut self, host: std::io::Result<Host>) {
@@ -350,18 +356,14 @@ fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The host as it is now; while no Engine runs, its rules and whether it allows direct routing are as they
-/// were known. Must be called from a thread in its namespace.
-fn look(
-    config: &Config,
-    source: Source,
-    (rules, direct): (Option<bool>, bool),
-) -> std::io::Result<Host> {
+/// The host as it is now. Of an Engine that does not run it has what was `known`, or else what the settings
+/// say about its rules. Must be called from a thread in its namespace.
+fn look(config: &Config, source: Source, known: Option<Habits>) -> std::io::Result<Host> {
     let mut host = Namespace::current()?.host()?;
     if source == Source::Docker {
-        let socket = &config.engine.socket;
-        host.has_docker_rules = Process::has_rules(socket, rules);
-        host.allows_direct_routing = Process::allows_direct_routing(socket, direct);
+        let habits = Habits::at(&config.engine.socket, known);
+        host.has_docker_rules = habits.has_rules;
+        host.allows_direct_routing = habits.allows_direct_routing;
     }
     Ok(host)
 }

@@ -128,6 +128,10 @@ impl Course {
 
 /// Shares of requests of which it is told how long they took at most.
 pub(crate) const SHARES: [f64; 9] = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999];
+/// Where a half, and 99 of 100, are in [`SHARES`].
+const MEDIAN: usize = 3;
+const OF_A_HUNDRED: usize = 6;
+const _: () = assert!(SHARES[MEDIAN] == 0.5 && SHARES[OF_A_HUNDRED] == 0.99);
 
 /// What a client did.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -144,12 +148,12 @@ pub(crate) struct Done {
 impl Done {
     /// Microseconds that half of the requests took at most.
     pub(crate) fn p50(&self) -> f64 {
-        self.quantiles_ns[3] as f64 / 1e3
+        self.quantiles_ns[MEDIAN] as f64 / 1e3
     }
 
     /// Microseconds that 99 of 100 requests took at most.
     pub(crate) fn p99(&self) -> f64 {
-        self.quantiles_ns[6] as f64 / 1e3
+        self.quantiles_ns[OF_A_HUNDRED] as f64 / 1e3
     }
 }
 

@@ -176,13 +176,8 @@ mod tests {
             values: vec![*value],
         });
         Suite {
-            name: String::new(),
-            about: String::new(),
-            left_out: Vec::new(),
-            settings: Vec::new(),
             series: series.collect(),
-            latencies: Vec::new(),
-            targets: Vec::new(),
+            ..Suite::default()
         }
     }
 

@@ -125,12 +125,8 @@ mod tests {
             rounds: 1,
             suites: vec![Suite {
                 name: "groups".to_owned(),
-                about: String::new(),
-                left_out: Vec::new(),
-                settings: Vec::new(),
                 series: vec![series("veer", 2.0), series("bridge", 1.0)],
-                latencies: Vec::new(),
-                targets: Vec::new(),
+                ..Suite::default()
             }],
         };
 

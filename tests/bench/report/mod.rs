@@ -42,7 +42,7 @@ pub(crate) struct Machine {
 }
 
 /// Figures that belong together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Suite {
     pub(crate) name: String,
     /// What it measures, in a sentence.
@@ -239,13 +239,8 @@ mod tests {
     #[test]
     fn a_target_compares_medians_or_looks_at_one() {
         let suite = Suite {
-            name: String::new(),
-            about: String::new(),
-            left_out: Vec::new(),
-            settings: Vec::new(),
             series: vec![series("veer", &[30.0]), series("other", &[20.0])],
-            latencies: Vec::new(),
-            targets: Vec::new(),
+            ..Suite::default()
         };
         let target = |to: Option<&str>, bound| Target {
             measure: "m".to_owned(),

@@ -136,22 +136,19 @@ mod tests {
             rounds: 5,
             suites: vec![Suite {
                 name: "s".to_owned(),
-                about: String::new(),
-                left_out: Vec::new(),
-                settings: Vec::new(),
                 series: vec![Series {
                     variant: "veer".to_owned(),
                     measure: "m".to_owned(),
                     unit: "ns".to_owned(),
                     values: vec![value],
                 }],
-                latencies: Vec::new(),
                 targets: vec![Target {
                     measure: "m".to_owned(),
                     of: "veer".to_owned(),
                     to: None,
                     bound: Bound::AtMost(10.0),
                 }],
+                ..Suite::default()
             }],
         }
     }

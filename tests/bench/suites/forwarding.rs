@@ -133,13 +133,11 @@ fn description() -> Suite {
                 what is left without them. The one flow \
                 has been answered; many flows, of 16,384 source ports at random, have not."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec![
             format!("{} as the generator, whose cost is part of every figure", generator()),
         ],
-        series: Vec::new(),
-        latencies: Vec::new(),
         targets: vec![target(RATE, "veer", Some("iptables"), Bound::AtLeast(5.0))],
+        ..Suite::default()
     }
 }
 

@@ -56,13 +56,11 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 Members are 1,000 places in a Group's table, which lead to the same two containers; 10,000 \
                 Groups are on Networks of their own, but for the one that is asked."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec![
             "iptables: DNAT with `-m statistic --mode nth`, bridge-nf-call-iptables on, IPv4".to_owned(),
         ],
-        series: Vec::new(),
-        latencies: Vec::new(),
         targets: targets(),
+        ..Suite::default()
     };
     if suite.is_set_up("iptables", translated.dnat()) {
         paths.push(translated.path("iptables", &translated.client.namespace, VIRTUAL.into()));

@@ -117,15 +117,13 @@ fn description() -> Suite {
                 container, where nftables counts and drops it; pktgen's own work and the sink's are part of \
                 every figure. On an emulated processor: without caches, and without anything about speed."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec![
             "docker run -p: the rules of Docker 20.10 to 27, and br_netfilter, which it loads; Swarm mesh: \
              the same, and what its ingress network is made of"
                 .to_owned(),
         ],
-        series: Vec::new(),
-        latencies: Vec::new(),
         targets: vec![veer("docker run -p", 0.45), veer("Swarm mesh", 0.27)],
+        ..Suite::default()
     }
 }
 

@@ -113,15 +113,13 @@ fn description() -> Suite {
                 ports, the one that is asked was published last, which is the last of Docker's rules, \
                 unless said otherwise."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec![
             "iptables: the rules of Docker 20.10 to 27, loaded by `iptables-restore`, policy DROP"
                 .to_owned(),
             "nftables: the rules of Docker 29 with its nftables backend".to_owned(),
         ],
-        series: Vec::new(),
-        latencies: Vec::new(),
         targets: targets(),
+        ..Suite::default()
     }
 }
 

@@ -79,10 +79,8 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 nobody's; `new` opens a Connection. The last rows take a random Connection for each \
                 packet, so that caches do not help."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec![format!("{REPEAT} runs for each figure; {FLOWS} where flows differ")],
         series: notes.0,
-        latencies: Vec::new(),
         targets: vec![
             target(MEASURE, "veer: hit", None, at_most(90.0)),
             target(MEASURE, "veer: miss", None, at_most(45.0)),
@@ -90,6 +88,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             target(MEASURE, CROWDED_HIT, Some("veer: hit"), at_most(1.03)),
             target(MEASURE, &largest, Some("veer: hits over 1 Connections"), at_most(1.6)),
         ],
+        ..Suite::default()
     })
 }
 

@@ -78,11 +78,8 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         about: "Real programs of Debian through a published port, client and server on one CPU: what they \
                 say themselves, in wall-clock time."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec!["wrk, redis-benchmark: 16 connections, one thread".to_owned()],
-        series: Vec::new(),
-        latencies: Vec::new(),
-        targets: Vec::new(),
+        ..Suite::default()
     };
     let mut ways = vec![("routed", &routed, routed.web.v4)];
     if suite.is_set_up("iptables", iptables.by_iptables(1)) {

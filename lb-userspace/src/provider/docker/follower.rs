@@ -199,17 +199,16 @@ impl Follower {
 
     /// Some container has the interface whose host side is `ifindex`, or is about to.
     fn appeared(&mut self, ifindex: u32) {
-        let is_awaited = !Errand::new(&self.view, Extent::Incomplete).is_empty();
+        let is_owned = self.view.is_owned(ifindex);
+        let is_awaited = !is_owned && !Errand::new(&self.view, Extent::Incomplete).is_empty();
         // When the Engine tells of a container that it has connected, the kernel's side is done. What
         // it tells can be served at once, without a visit that waits for the lock on interfaces.
         let is_known = self.view.touched(ifindex);
-        if !self.view.is_owned(ifindex) {
+        if !is_owned {
             self.stray_at.get_or_insert(Instant::now() + STRAY);
-            if is_awaited {
-                self.causes.add(SystemTime::now());
-            }
-        } else if !is_known {
-            return;
+        }
+        if is_awaited {
+            self.causes.add(SystemTime::now());
         }
         if is_known || is_awaited {
             self.look(Extent::Incomplete);

@@ -8,7 +8,6 @@ use veer_tests::engine::{Engine, IMAGE};
 
 use super::super::lab::{Latency, Site, host};
 use super::{REST, until};
-use crate::proxy::find;
 
 /// Where the Engine's data is in memory: it writes down each connection before it lets anybody ask
 /// about the container, and how long a disk takes says nothing about veer.
@@ -17,10 +16,8 @@ const MEMORY: &str = "/dev/shm";
 /// What the daemon says of the time from the Engine's event to a served container, for `connections`
 /// of containers that run. `None`, and why, where there is no Engine to be had.
 pub(super) fn connect(connections: usize) -> Result<Result<Latency, String>> {
-    for program in ["dockerd", "docker", "busybox", "setpriv"] {
-        if find(program)?.is_none() {
-            return Ok(Err(format!("{program} is not installed")));
-        }
+    if let Some(program) = Engine::lacks() {
+        return Ok(Err(format!("{program} is not installed")));
     }
     if !Path::new(MEMORY).is_dir() {
         return Ok(Err(format!("there is no {MEMORY}")));

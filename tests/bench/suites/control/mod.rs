@@ -69,10 +69,9 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 network until that is served."
             .to_owned(),
         left_out: connected.err().into_iter().collect(),
-        settings: Vec::new(),
         series,
-        latencies: Vec::new(),
         targets,
+        ..Suite::default()
     })
 }
 

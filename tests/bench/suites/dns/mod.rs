@@ -93,11 +93,9 @@ fn description() -> Suite {
                 after the other; CPU is of a client that has 32 queries under way, and of the server; two \
                 such clients, and the server, have all CPUs to themselves."
             .to_owned(),
-        left_out: Vec::new(),
         settings: vec!["Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned()],
-        series: Vec::new(),
-        latencies: Vec::new(),
         targets: targets(),
+        ..Suite::default()
     }
 }
 

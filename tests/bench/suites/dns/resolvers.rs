@@ -115,10 +115,8 @@ pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
 
 /// An Engine of our own, without veer.
 fn docker() -> Result<Option<Resolver>> {
-    for program in ["dockerd", "docker", "busybox", "setpriv"] {
-        if find(program)?.is_none() {
-            return Ok(None);
-        }
+    if Engine::lacks().is_some() {
+        return Ok(None);
     }
     let engine = Engine::start(host()?);
     engine.docker(["network", "create", "front"]);
