@@ -1,6 +1,10 @@
 //! Published ports, the way out and isolation without Docker's rules and proxies. The numbers are those
 //! of the conformance scenarios in `docs/ports.md`.
 
+use std::net::{SocketAddr, UdpSocket};
+
+use lb_userspace::netns::Namespace;
+use veer_tests::deadline::eventually;
 use veer_tests::installed::programs_in;
 
 use crate::street::{
@@ -367,6 +371,79 @@ fn a_group_is_published_by_the_configuration_and_rules_say_for_whom() {
     let denied = ask(host, "127.0.0.1", 8_044).unwrap_err();
     assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
     explained(&street, &members[0].name);
+}
+
+#[test]
+fn a_rule_counts_the_connections_that_it_lets_in_and_the_packets_that_it_keeps_out_and_no_others() {
+    let config = "
+        [[firewall]]
+        action = \"allow\"
+        source = \"192.0.2.0/24\"
+        port = 8119
+        [[firewall]]
+        action = \"deny\"
+        port = 8119
+        [[firewall]]
+        action = \"deny\"
+        port = 8120
+        protocol = \"udp\"
+    ";
+    let street = Street::configured(config);
+    let ports = "-p 8119:80 -p 8119:80/udp -p 8120:80 -p 8120:80/udp";
+    let web = street.run(&street.network(119, ""), ports);
+    let _server = web.serves(80);
+    street.published(8_120);
+    assert_eq!(judged(&street), [0, 0, 0]);
+
+    // By IPv4 each client is let in once, and whatever it says then is of its Connection.
+    for _ in 0..3 {
+        let answers = ask_from(&street.outside, OUTSIDE_V4, HOST_V4, 8_119).unwrap();
+        assert_eq!(
+            answers,
+            [told(&web.name, OUTSIDE_V4), told(&web.name, OUTSIDE_V4)]
+        );
+    }
+    assert_eq!(judged(&street), [6, 0, 0]);
+    // By IPv6 nobody is: each datagram is turned away.
+    sends(&street.outside, HOST_V6, 8_119, 5);
+    sends(&street.outside, HOST_V4, 8_120, 2);
+    sends(&street.outside, HOST_V6, 8_120, 7);
+    let allowed = ask(&street.outside, HOST_V6, 8_120).unwrap();
+
+    assert_eq!(allowed, told(&web.name, OUTSIDE_V6), "TCP is not denied");
+    eventually("every datagram is judged", || {
+        judged(&street).iter().sum::<u64>() >= 6 + 5 + 9
+    });
+    assert_eq!(judged(&street), [6, 5, 9]);
+    let status = street.daemon.veer(["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let reasons = status["reasons"].as_array().unwrap();
+    let denied = reasons.iter().find(|one| one["name"] == "source-denied");
+    assert_eq!(denied.unwrap()["count"], 14, "{reasons:?}");
+}
+
+/// What each rule has judged, as `veer firewall` says.
+fn judged(street: &Street) -> Vec<u64> {
+    let rules = street.daemon.veer(["firewall", "--json"]);
+    let rows = rules.lines().map(|row| {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        (row["rule"].as_u64().unwrap(), row["connections"].as_u64())
+    });
+    let rules = rows.filter(|(rule, _)| *rule != 0);
+    rules.map(|(_, connections)| connections.unwrap()).collect()
+}
+
+/// Sends so many datagrams from one socket, and waits for no answer.
+fn sends(client: &Namespace, address: &str, port: u16, count: usize) {
+    let to = SocketAddr::new(address.parse().unwrap(), port);
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let send = || {
+        let socket = UdpSocket::bind(any).unwrap();
+        for _ in 0..count {
+            socket.send_to(b"?", to).unwrap();
+        }
+    };
+    client.run(send).unwrap();
 }
 
 /// What `veer explain` says of the same ports is what happens.

@@ -2,8 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg,
+    setsockopt, socket, sockopt,
+};
 
 use crate::station::{ANSWER, Family, Station};
 
@@ -73,6 +78,55 @@ impl Station {
         let open = || socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol);
         Ok(UdpSocket::from(self.run(open)?))
     }
+}
+
+/// An ICMP error about what a socket has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Who says so.
+    pub from: IpAddr,
+    /// Of ICMP or of ICMPv6.
+    pub kind: u8,
+    pub code: u8,
+}
+
+/// Lets what the socket sends go over so many hops, and keeps errors about it for [`complaint`].
+pub fn limit_hops(socket: &UdpSocket, hops: u8) -> nix::Result<()> {
+    match socket.local_addr() {
+        Ok(SocketAddr::V6(_)) => {
+            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+            setsockopt(socket, sockopt::Ipv6Ttl, &i32::from(hops))
+        }
+        _ => {
+            setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+            setsockopt(socket, sockopt::Ipv4Ttl, &i32::from(hops))
+        }
+    }
+}
+
+/// The next error about what the socket has sent, if there is one.
+pub fn complaint(socket: &UdpSocket) -> Option<Complaint> {
+    let mut space = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let told = recvmsg::<()>(socket.as_raw_fd(), &mut [], Some(&mut space), flags).ok()?;
+    told.cmsgs().ok()?.find_map(|message| {
+        let (error, from) = match message {
+            ControlMessageOwned::Ipv4RecvErr(error, from) => {
+                let from = Ipv4Addr::from(u32::from_be(from?.sin_addr.s_addr));
+                (error, IpAddr::V4(from))
+            }
+            ControlMessageOwned::Ipv6RecvErr(error, from) => {
+                let from = Ipv6Addr::from(from?.sin6_addr.s6_addr);
+                (error, IpAddr::V6(from))
+            }
+            _ => return None,
+        };
+        Some(Complaint {
+            from,
+            kind: error.ee_type,
+            code: error.ee_code,
+        })
+    })
 }
 
 /// Length of the UDP datagram that errors quote the beginning of, header included.

@@ -13,6 +13,7 @@ mod direct;
 mod dns;
 mod errors;
 mod fragments;
+mod hops;
 mod lifetime;
 mod ports;
 mod refusals;

@@ -20,14 +20,14 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Bytes that are sent and come back: many segments, cut late.
 const STREAM: usize = 4 << 20;
 
-fn host(family: Family) -> IpAddr {
+pub(crate) fn host(family: Family) -> IpAddr {
     match family {
         Family::V4 => "192.0.2.1".parse().unwrap(),
         Family::V6 => "2001:db8:1::1".parse().unwrap(),
     }
 }
 
-fn outsider(family: Family) -> IpAddr {
+pub(crate) fn outsider(family: Family) -> IpAddr {
     match family {
         Family::V4 => "192.0.2.2".parse().unwrap(),
         Family::V6 => "2001:db8:1::2".parse().unwrap(),
@@ -61,7 +61,10 @@ fn datagram(client: &Namespace, to: SocketAddr) -> Answer {
 }
 
 /// A container on a Network of `ground`, somebody outside, and veer between them.
-fn site<'h>(ground: &'h Host, name: &'static str) -> (TestNetwork, Station, Namespace, Veer<'h>) {
+pub(crate) fn site<'h>(
+    ground: &'h Host,
+    name: &'static str,
+) -> (TestNetwork, Station, Namespace, Veer<'h>) {
     let network = ground.network();
     let [station] = ground.stations(&network, [name]);
     let (outside, uplink) = ground.outside();
