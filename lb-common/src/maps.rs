@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `SETTINGS` | array of 1 | 0 | [`crate::Settings`] |
 //! | `VETHS` | hash | interface index | [`crate::Veth`] |
+//! | `VETH_CHANGES` | array of 1 | 0 | u64: how often `VETHS` was changed |
 //! | `ENDPOINTS` | array, mmap | Endpoint id | [`crate::Endpoint`] |
 //! | `FRONTENDS` | hash | [`crate::FrontendKey`] | [`crate::Frontend`] |
 //! | `PORTS` | array, mmap | [`crate::Cells::index`] | [`crate::Cells`] |

@@ -44,6 +44,11 @@ impl<F: Frame> Frame for Bare<'_, F> {
     }
 
     #[inline(always)]
+    fn tick(&self) -> u64 {
+        self.0.tick()
+    }
+
+    #[inline(always)]
     fn len(&self) -> u32 {
         self.0.len() + ETHERNET
     }

@@ -35,7 +35,7 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
         return Ok(neighbour::discovery(frame, settings, veth, work));
     }
 
-    work.now = frame.now();
+    work.look_at_clock(frame);
     if work.packet.fragment() == Fragment::Later {
         let is_known = fragment::recall(tables, &mut work.packet, work.now);
         if !is_known && settings.is_vip(&work.packet.flow.destination) {

@@ -50,6 +50,10 @@ pub trait Frame {
     /// Nanoseconds since boot.
     fn now(&self) -> u64;
 
+    /// A number that is another one as soon as [`Frame::now`] is, give or take one step of that clock, and
+    /// that costs nothing to ask for.
+    fn tick(&self) -> u64;
+
     /// Length of the whole frame.
     fn len(&self) -> u32;
 

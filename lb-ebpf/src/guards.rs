@@ -113,7 +113,7 @@ fn into_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Rea
     if let Err(reason) = parse(frame, work) {
         return reason;
     }
-    work.now = frame.now();
+    work.look_at_clock(frame);
     if is_known(tables, work) {
         return Reason::Routed;
     }

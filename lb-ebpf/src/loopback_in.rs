@@ -37,7 +37,7 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
     if !is_balanced || tables.cell(flow.protocol, flow.destination_port.get()) == 0 {
         return Err(Reason::Host);
     }
-    work.now = frame.now();
+    work.look_at_clock(frame);
     let step = find(tables, work);
     // An answer between two processes of the host may be to a port of the same number.
     if step.reason() == Some(Reason::NoConnection) {

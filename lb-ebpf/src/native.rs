@@ -97,6 +97,10 @@ impl Frame for Buffer {
         self.now
     }
 
+    fn tick(&self) -> u64 {
+        self.now
+    }
+
     fn len(&self) -> u32 {
         self.bytes.len() as u32
     }

@@ -7,6 +7,7 @@ use lb_common::{
     Settings, Slot, SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Veth, Zone,
 };
 
+use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::way::Way;
 
@@ -157,10 +158,21 @@ pub struct Work {
     pub _pad: [u16; 3],
     /// Nanoseconds since boot.
     pub now: u64,
+    /// [`Frame::tick`] at `now`.
+    tick: u64,
     blurred: u64,
 }
 
 impl Work {
+    /// Sets `now`. The clock, which is a call away, is asked once in each of its steps.
+    #[inline(always)]
+    pub fn look_at_clock(&mut self, frame: &impl Frame) {
+        let tick = frame.tick();
+        if self.tick != tick {
+            (self.tick, self.now) = (tick, frame.now());
+        }
+    }
+
     /// `value` as it was, from memory. The verifier follows every constant that a step returns through
     /// all that comes after it; a word in a map may be anything to it, and is followed once.
     #[inline(always)]

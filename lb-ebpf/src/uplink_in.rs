@@ -86,7 +86,7 @@ fn gate(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Result<(),
     if work.packet.flow.source.is_loopback() {
         return Err(Reason::LoopbackOutside);
     }
-    work.now = frame.now();
+    work.look_at_clock(frame);
     let is_later = work.packet.fragment() == Fragment::Later;
     if is_later && !fragment::recall(tables, &mut work.packet, work.now) {
         return Err(Reason::Host);

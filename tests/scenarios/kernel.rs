@@ -27,6 +27,8 @@ const LOW_IDS: u32 = 256;
 pub struct InKernel {
     ebpf: Ebpf,
     world: Option<World>,
+    /// How often the map of veths was changed.
+    changes: u64,
 }
 
 /// Loads the object with maps of its own, as the daemon does: without its log.
@@ -74,7 +76,11 @@ pub fn start_with_log(level: u8) -> InKernel {
         let program = program(&mut ebpf, name);
         undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load {name}: {error:?}"));
     }
-    InKernel { ebpf, world: None }
+    InKernel {
+        ebpf,
+        world: None,
+        changes: 0,
+    }
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
@@ -187,6 +193,8 @@ impl InKernel {
             // Removing what is not there is what is wanted.
             None => drop(self.hash::<4, 72>("VETHS").remove(&LOOPBACK.to_ne_bytes())),
         }
+        self.changes += 1;
+        self.put_at::<u64, 8>("VETH_CHANGES", 0, self.changes);
         match interface {
             Some(interface) => self.put::<u32, Interface, 4, 44>("INTERFACES", LOOPBACK, interface),
             None => drop(

@@ -23,6 +23,11 @@ static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 static VETHS: HashMap<u32, Veth> = HashMap::with_max_entries(size::VETHS, BPF_F_NO_PREALLOC);
 #[map]
+static VETH_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+/// Not pinned: the veths that packets came from of late, for as long as `VETHS` is as it was.
+#[map]
+static NEAR_VETHS: PerCpuArray<NearVeth> = PerCpuArray::with_max_entries(NEAR, 0);
+#[map]
 static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(size::ENDPOINTS, BPF_F_MMAPABLE);
 #[map]
 static FRONTENDS: HashMap<FrontendKey, Frontend> =
@@ -93,6 +98,18 @@ static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
 /// interrupt each other.
 #[map]
 static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(2, 0);
+
+/// Veths that are kept near: a power of two.
+const NEAR: u32 = 256;
+
+/// An element of `VETHS`, and how often that had been changed before it was looked up.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct NearVeth {
+    changes: u64,
+    ifindex: u32,
+    veth: Veth,
+}
 
 /// What a [`lb_common::SourceKey`] has after the length of its prefix.
 #[derive(Clone, Copy)]
@@ -170,9 +187,20 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn veth(&self, ifindex: u32) -> Option<&Veth> {
-        // SAFETY: an element changes only when its interface comes or goes; a packet that meets this
-        // moment is judged by the old values or dropped.
-        unsafe { VETHS.get(ifindex) }
+        // Read before the element is, so that what is older is never taken for newer.
+        let changes = *VETH_CHANGES.get(0)?;
+        let near = NEAR_VETHS.get_ptr_mut(ifindex % NEAR)?;
+        // SAFETY: per-CPU, and programs do not interrupt each other: soft interrupts do not nest.
+        let near = unsafe { &mut *near };
+        if near.ifindex != ifindex || near.changes != changes {
+            near.changes = changes;
+            near.ifindex = 0;
+            // SAFETY: copied at once. An element changes only when its interface comes or goes; a packet
+            // that meets this moment is judged by the old values or dropped.
+            near.veth = *unsafe { VETHS.get(ifindex) }?;
+            near.ifindex = ifindex;
+        }
+        Some(&near.veth)
     }
 
     #[inline(always)]

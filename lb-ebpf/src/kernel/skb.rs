@@ -4,9 +4,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-    bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto,
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect,
+    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_head,
+    bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -57,6 +58,19 @@ impl Skb {
         // SAFETY: the kernel hands the program a valid context.
         let ifindex = unsafe { (*context.skb.skb).ifindex };
         Self { context, ifindex }
+    }
+
+    /// Where the `T` at an even `offset` is, if it is in the packet's first piece.
+    #[inline(always)]
+    fn place<T: Pod>(&self, offset: u32) -> Option<*mut T> {
+        let skb = self.context.skb.skb;
+        // SAFETY: the kernel hands the program a valid context.
+        let start = unsafe { (*skb).data } as usize;
+        // SAFETY: as above.
+        let end = unsafe { (*skb).data_end } as usize;
+        // The verifier wants to see a bound, and headers end before this one.
+        let place = start + core::hint::black_box(offset as usize & 0x7ff);
+        (place + size_of::<T>() <= end).then_some(place as *mut T)
     }
 
     #[inline(always)]
@@ -193,6 +207,12 @@ impl Frame for Skb {
     }
 
     #[inline(always)]
+    fn tick(&self) -> u64 {
+        // SAFETY: the helper has no arguments. The verifier puts a load in its place.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
     fn len(&self) -> u32 {
         self.context.len()
     }
@@ -203,23 +223,23 @@ impl Frame for Skb {
         if align_of::<T>() > 2 {
             return self.load_slowly(offset);
         }
-        let skb = self.context.skb.skb;
-        // SAFETY: the kernel hands the program a valid context.
-        let start = unsafe { (*skb).data } as usize;
-        // SAFETY: as above.
-        let end = unsafe { (*skb).data_end } as usize;
-        // The verifier wants to see a bound, and headers end before this one.
-        let place = start + core::hint::black_box(offset as usize & 0x7ff);
-        if place + size_of::<T>() <= end {
-            // SAFETY: the bytes lie between the packet's start and its end, at an even address, and every
-            // bit pattern is a `T`.
-            return Some(unsafe { core::ptr::read(place as *const T) });
+        match self.place::<T>(offset) {
+            // SAFETY: the bytes are the packet's, at an even address, and every bit pattern is a `T`.
+            Some(place) => Some(unsafe { core::ptr::read(place) }),
+            None => self.load_slowly(offset),
         }
-        self.load_slowly(offset)
     }
 
     #[inline(always)]
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        if align_of::<T>() == 2
+            && let Some(place) = self.place::<T>(offset)
+        {
+            // SAFETY: the bytes are the packet's, at an even address, and its alone: the kernel sees to that
+            // before it starts a program that writes so.
+            unsafe { core::ptr::write(place, *value) };
+            return Ok(());
+        }
         self.put(offset, value, 0)
     }
 

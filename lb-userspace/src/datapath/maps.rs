@@ -7,12 +7,13 @@ use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
     FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver,
-    RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
+    RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, dns,
 };
 
 use super::bpf::{self, Cursor, Memory};
 use super::error::DatapathError;
 use super::spec::{self, Spec};
+use super::veths::Veths;
 
 /// Elements that are copied in one system call when a map is listed.
 const BATCH: usize = 1_024;
@@ -21,7 +22,7 @@ const BATCH: usize = 1_024;
 #[derive(Debug)]
 pub struct Maps {
     pub settings: Array<Settings>,
-    pub veths: Table<u32, Veth>,
+    pub veths: Veths,
     pub endpoints: Shared<Endpoint>,
     pub frontends: Table<FrontendKey, Frontend>,
     pub slots: Shared<Slot>,
@@ -69,7 +70,10 @@ impl Maps {
         };
         Ok(Self {
             settings: Array::new(checked(spec::SETTINGS)?),
-            veths: Table::new(checked(spec::VETHS)?),
+            veths: Veths::new(
+                Table::new(checked(spec::VETHS)?),
+                Array::new(checked(spec::VETH_CHANGES)?),
+            )?,
             endpoints: Shared::new(checked(spec::ENDPOINTS)?)?,
             frontends: Table::new(checked(spec::FRONTENDS)?),
             slots: Shared::new(checked(spec::SLOTS)?)?,

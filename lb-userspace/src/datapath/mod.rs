@@ -33,6 +33,7 @@ mod programs;
 mod spec;
 mod state;
 mod uninstall;
+mod veths;
 
 use std::collections::BTreeSet;
 use std::io;

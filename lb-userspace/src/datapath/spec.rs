@@ -74,6 +74,7 @@ macro_rules! configured {
 maps! {
     SETTINGS: Array u32 => Settings, Size::Fixed(1);
     VETHS: Hash u32 => Veth, configured!(veths);
+    VETH_CHANGES: Array u32 => u64, Size::Fixed(1);
     ENDPOINTS: Array u32 => Endpoint, configured!(endpoints);
     FRONTENDS: Hash FrontendKey => Frontend, configured!(frontends);
     PORTS: Array u32 => Cells, Size::Fixed(size::PORTS);

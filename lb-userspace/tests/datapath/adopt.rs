@@ -292,3 +292,31 @@ fn programs_of_another_layout_go_when_ours_come() {
     assert_eq!(entries(&other.join("links")), [] as [&Path; 0]);
     assert!(!entries(&other.join("maps")).is_empty());
 }
+
+#[test]
+fn veths_count_as_changed_when_they_change_and_when_a_later_veer_takes_over() {
+    let host = Host::new();
+    host.add_veth(10);
+    host.add_veth(11);
+    let mut first = host.open(&host.options()).unwrap().0;
+    let map = format!("v{}/maps/VETH_CHANGES", lb_common::LAYOUT);
+    let path = first.pinned_at().join(map);
+    let changes = || {
+        let pinned = aya::maps::Map::Array(MapData::from_pin(&path).unwrap());
+        let array: Array<_, u64> = pinned.try_into().unwrap();
+        array.get(&0, 0).unwrap()
+    };
+
+    let mut seen = vec![changes()];
+    host.reconcile(&mut first, &desired([10, 11]));
+    seen.push(changes());
+    host.reconcile(&mut first, &desired([10, 11]));
+    assert_eq!(changes(), seen[1], "nothing has changed");
+    host.reconcile(&mut first, &lb_userspace::reconcile::State::default());
+    seen.push(changes());
+    drop(first);
+    let (_second, _) = host.open(&host.options()).unwrap();
+    seen.push(changes());
+
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+}

@@ -70,7 +70,7 @@ impl<'a> Copy<'a> {
     ) -> Result<Vec<Finding>, Unanswered> {
         let mut findings: Vec<_> = route(view, client, address).into_iter().collect();
         let ifindex = interface.ifindex;
-        let Some(veth) = self.maps.veths.get(&ifindex)? else {
+        let Some(veth) = self.maps.veths.get(ifindex)? else {
             let text = format!(
                 "{} ({ifindex}) is not programmed: its packets take the bridge",
                 interface.name
