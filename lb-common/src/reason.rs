@@ -132,6 +132,14 @@ impl Reason {
     /// How many there are.
     pub const COUNT: u32 = Self::ALL.len() as u32;
 
+    /// Whether the packet was none of veer's business, and opened nothing.
+    pub const fn is_untouched(self) -> bool {
+        matches!(
+            self,
+            Self::Direct | Self::NotIp | Self::UnknownVeth | Self::Host
+        )
+    }
+
     /// The Reason with this number, if there is one.
     pub fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.get(number as usize).copied()

@@ -1,5 +1,6 @@
 //! How much of the Connection tables is looked at, and when. Pure.
 
+use std::mem::take;
 use std::time::Duration;
 
 /// Time from one look to the next in the middle of a pass.
@@ -16,10 +17,20 @@ const MOST: usize = 65_536;
 /// A pass that takes longer than this for each entry has mostly looked at empty places.
 const ENTRY: Duration = Duration::from_micros(10);
 
+/// Passes over tables that nothing can be in that are left out, at most, one after the other.
+const SKIPS: u32 = 10;
+
 /// Chooses the size of each slice from what the last one took, and when the next one comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     slice: usize,
+    /// Packets that the programs had touched when the pass under way, or else the last one, began.
+    touched: u64,
+    /// Whether no pass is under way; and whether the last one found nothing.
+    is_between: bool,
+    is_empty: bool,
+    /// Passes left out since the last one.
+    skipped: u32,
     /// What the pass under way has found, and taken.
     found: usize,
     taken: Duration,
@@ -29,6 +40,10 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             slice: FEWEST,
+            touched: 0,
+            is_between: true,
+            is_empty: false,
+            skipped: 0,
             found: 0,
             taken: Duration::ZERO,
         }
@@ -39,6 +54,20 @@ impl Pace {
     /// How many entries to look at.
     pub(super) fn slice(&self) -> usize {
         self.slice
+    }
+
+    /// Whether the next slice begins a pass.
+    pub(super) fn is_between_passes(&self) -> bool {
+        self.is_between
+    }
+
+    /// Leaves a pass out, and returns how long to wait before the next: where the last one found nothing,
+    /// and no packet has been touched since it began. `touched` counts them.
+    pub(super) fn skip(&mut self, touched: u64) -> Option<Duration> {
+        let is_idle = self.is_empty && self.touched == touched && self.skipped < SKIPS;
+        self.touched = touched;
+        self.skipped = if is_idle { self.skipped + 1 } else { 0 };
+        is_idle.then_some(REST.1)
     }
 
     /// Notes that `examined` entries took `elapsed`, and whether that was the end of a pass. Returns
@@ -57,14 +86,15 @@ impl Pace {
         self.taken += elapsed;
         // Even the smallest slice may be too much for a busy machine.
         let share = (elapsed * SHARE).max(TICK);
+        self.is_between = finished;
         if !finished {
             return share;
         }
-        let pass = std::mem::take(self);
-        self.slice = pass.slice;
-        let found = u32::try_from(pass.found).unwrap_or(u32::MAX);
-        let rest = if pass.taken > ENTRY.saturating_mul(found) {
-            pass.taken * EMPTY_SHARE
+        let (found, taken) = (take(&mut self.found), take(&mut self.taken));
+        self.is_empty = found == 0;
+        let found = u32::try_from(found).unwrap_or(u32::MAX);
+        let rest = if taken > ENTRY.saturating_mul(found) {
+            taken * EMPTY_SHARE
         } else {
             Duration::ZERO
         };
@@ -111,6 +141,34 @@ mod tests {
         assert_eq!(full, REST.0);
         assert_eq!(empty, 4_000_000 * MICROSECOND);
         assert_eq!(huge, REST.1);
+    }
+
+    #[test]
+    fn tables_that_nothing_can_be_in_are_looked_at_now_and_then() {
+        let mut pace = Pace::default();
+        let empty_pass = |pace: &mut Pace| pace.note(0, MICROSECOND, true);
+
+        assert_eq!(pace.skip(7), None, "nobody has looked yet");
+        empty_pass(&mut pace);
+        let skips = (0..100).take_while(|_| pace.skip(7) == Some(REST.1));
+        assert_eq!(skips.count(), SKIPS as usize);
+        empty_pass(&mut pace);
+        assert_eq!(pace.skip(7), Some(REST.1));
+        assert_eq!(pace.skip(8), None, "a packet may have opened a Connection");
+        pace.note(1, MICROSECOND, true);
+        assert_eq!(pace.skip(8), None, "there is one");
+    }
+
+    #[test]
+    fn a_pass_is_under_way_until_it_has_ended() {
+        let mut pace = Pace::default();
+
+        let between = [false, false, true].map(|finished| {
+            pace.note(1, MICROSECOND, finished);
+            pace.is_between_passes()
+        });
+
+        assert_eq!(between, [false, false, true]);
     }
 
     #[test]

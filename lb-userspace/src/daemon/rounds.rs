@@ -365,6 +365,12 @@ impl Rounds {
     /// Looks at a slice of the Connections. Returns how long to wait before the next one.
     pub(super) fn collect(&mut self) -> Duration {
         let started = Instant::now();
+        if self.pace.is_between_passes() {
+            let touched = self.shared.datapath().maps().count_touched();
+            if let Some(rest) = touched.ok().and_then(|touched| self.pace.skip(touched)) {
+                return rest;
+            }
+        }
         let result = self.shared.datapath_mut().collect_slice(self.pace.slice());
         let elapsed = started.elapsed();
         let collected = match result {

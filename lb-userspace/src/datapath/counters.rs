@@ -12,6 +12,14 @@ impl Maps {
         Reason::ALL.iter().map(count).collect()
     }
 
+    /// How many packets have been veer's business: as long as this number stands, no Connection has been
+    /// opened.
+    pub fn count_touched(&self) -> Result<u64, DatapathError> {
+        let counts = self.count_reasons()?;
+        let touched = counts.iter().filter(|(reason, _)| !reason.is_untouched());
+        Ok(touched.map(|(_, count)| count).sum())
+    }
+
     /// What the Frontend with this id has seen; nothing if there is no such id.
     pub fn count_frontend(&self, id: u32) -> Result<FrontendCounters, DatapathError> {
         let mut sum = FrontendCounters::default();
