@@ -62,6 +62,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 note("veer: miss", bench.miss()?);
                 note("veer: not IP", bench.not_ip()?);
                 note("veer: new", bench.opened()?);
+                note(ONCE, bench.not_ip_once()?);
                 note(CROWDED_NEW, crowded.opened()?);
             }
             note(
@@ -76,8 +77,9 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         name: "programs".to_owned(),
         about: "Time of `endpoint_in` for one UDP packet, IPv4, as the kernel measures it. `hit` is of an \
                 established Connection, there and back; `miss` is between two containers, `not IP` is \
-                nobody's; `new` opens a Connection. The last rows take a random Connection for each \
-                packet, so that caches do not help."
+                nobody's; `new` opens a Connection. That and the last rows are runs of a single packet \
+                each, between system calls, and the last rows take a random Connection, so that caches do \
+                not help; `not IP, once` is what such a run takes that does nothing."
             .to_owned(),
         settings: vec![format!("{REPEAT} runs for each figure; {FLOWS} where flows differ")],
         series: notes.0,
@@ -94,6 +96,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
 
 const MEASURE: &str = "time of a packet";
 const CROWDED_HIT: &str = "veer: hit, 10,000 Frontends";
+const ONCE: &str = "veer: not IP, once";
 const CROWDED_NEW: &str = "veer: new, 10,000 Frontends";
 /// On a host with many.
 const FRONTENDS: u16 = 10_000;
@@ -238,9 +241,15 @@ impl Bench {
     }
 
     fn not_ip(&mut self) -> Result<f64> {
-        let mut other = packet(0, MEMBER);
-        other[12..14].copy_from_slice(&0x88cc_u16.to_be_bytes());
-        self.time(&other, REPEAT)
+        self.time(&foreign(), REPEAT)
+    }
+
+    fn not_ip_once(&mut self) -> Result<f64> {
+        let mut sum = 0.0;
+        for _ in 0..FLOWS {
+            sum += self.time(&foreign(), 1)?;
+        }
+        Ok(sum / f64::from(FLOWS))
     }
 
     fn opened(&mut self) -> Result<f64> {
@@ -320,6 +329,13 @@ fn flow(number: u32, to: Ipv4Addr) -> FlowKey {
         protocol: UDP,
         _pad: 0,
     }
+}
+
+/// Of a protocol that is none of veer's business.
+fn foreign() -> Vec<u8> {
+    let mut packet = packet(0, MEMBER);
+    packet[12..14].copy_from_slice(&0x88cc_u16.to_be_bytes());
+    packet
 }
 
 fn packet(number: u32, to: Ipv4Addr) -> Vec<u8> {
