@@ -112,7 +112,7 @@ reasons! {
     LoopbackOutside = "loopback-outside", true;
     /// From outside to a container's own address.
     DirectRouting = "direct-routing", true;
-    /// From a container, or by an interface, that is not programmed yet, to somewhere beyond.
+    /// Beyond the host, from or to a container or an interface that is not programmed yet.
     NotProgrammed = "not-programmed", true;
     /// About to leave the host with a container's address as its source.
     NotMasqueraded = "not-masqueraded", true;

@@ -8,7 +8,8 @@ use crate::packet::Kind;
 use crate::remember::conclude;
 use crate::settle::{Step, is_usable, may_open, settle};
 use crate::tables::{Store, Tables, Work};
-use crate::{open, outward, place, published};
+use crate::uplink_in::OUTSIDE;
+use crate::{open, outward, place, published, unattended};
 
 /// Finds the packet's Connection, opens one, or says why not.
 #[inline(always)]
@@ -35,7 +36,7 @@ pub fn forward(
         if step == Step::OPEN {
             step = open::open(tables, veth, work);
         } else if step == Step::LEAVE {
-            step = outward::open(frame, tables, veth, work);
+            step = leave(frame, tables, veth, work);
         }
     }
     conclude(tables, veth, work, step)
@@ -48,6 +49,18 @@ fn beyond(tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
         Step::OPEN => published::admit(tables, work),
         step => step,
     }
+}
+
+/// Opens a Connection to the outside or to another Network.
+#[inline(always)]
+fn leave(frame: &impl Frame, tables: &impl Tables, veth: &Veth, work: &mut Work) -> Step {
+    let bridge = tables
+        .network(veth.zone)
+        .map_or(0, |network| network.bridge);
+    if work.beyond == OUTSIDE && unattended::goes_astray(frame, tables, work, bridge) {
+        return Step::from(Err(Reason::NotProgrammed));
+    }
+    outward::open(frame, tables, veth, work)
 }
 
 /// Finds the VIP's Frontend for a packet that may open a Connection there.

@@ -13,7 +13,7 @@ use crate::settle::{Step, is_target_up, settle};
 use crate::tables::{Store, Tables, Work};
 use crate::uplink_in::{OUTSIDE, STRANGER};
 use crate::way::LOOPBACK;
-use crate::{outward, track};
+use crate::{outward, track, unattended};
 
 /// What containers send to the host's stack: tcx ingress of a Network's bridge. A container that is
 /// not programmed yet reaches the host, and nothing beyond.
@@ -79,7 +79,7 @@ fn network_of(tables: &impl Tables, ifindex: u32) -> Option<&Network> {
 fn from_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Reason {
     let network = network_of(tables, frame.ifindex());
     if is_guarded_otherwise(tables, network) {
-        return Reason::Direct;
+        return aside(frame, tables, work);
     }
     if let Err(reason) = parse(frame, work) {
         return reason;
@@ -94,6 +94,18 @@ fn from_bridge(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Rea
     } else {
         Reason::NotProgrammed
     }
+}
+
+/// What others guard, unless it is for an interface that nobody has described yet.
+#[inline(always)]
+fn aside(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> Reason {
+    if unattended::is_attended(frame, tables, work) || parse(frame, work).is_err() {
+        return Reason::Direct;
+    }
+    if unattended::goes_astray(frame, tables, work, frame.ifindex()) {
+        return Reason::NotProgrammed;
+    }
+    Reason::Direct
 }
 
 #[inline(always)]

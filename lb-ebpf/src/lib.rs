@@ -49,6 +49,7 @@ pub mod sockets;
 mod spoof;
 mod tables;
 mod track;
+mod unattended;
 mod uplink_in;
 mod way;
 

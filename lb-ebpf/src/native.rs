@@ -203,6 +203,8 @@ pub struct Memory {
     pub rule_counters: RefCell<HashMap<u16, RuleCounters>>,
     pub locals: HashSet<Addr>,
     pub interfaces: HashMap<u32, Interface>,
+    /// When the daemon last was alive, in nanoseconds since boot.
+    pub heartbeat: u64,
     pub networks: HashMap<Zone, Network>,
     pub subnets: HashMap<SubnetKey, Subnet>,
     pub open_ports: HashSet<OpenPort>,
@@ -300,6 +302,10 @@ impl Tables for Memory {
 
     fn interface(&self, ifindex: u32) -> Option<&Interface> {
         self.interfaces.get(&ifindex)
+    }
+
+    fn heartbeat(&self) -> u64 {
+        self.heartbeat
     }
 
     fn network(&self, zone: Zone) -> Option<&Network> {

@@ -78,6 +78,8 @@ pub trait Tables {
     /// Whether it is an address of the host's own, loopback apart.
     fn is_local(&self, address: &Addr) -> bool;
     fn interface(&self, ifindex: u32) -> Option<&Interface>;
+    /// When the daemon last was alive, in nanoseconds since boot.
+    fn heartbeat(&self) -> u64;
     fn network(&self, zone: Zone) -> Option<&Network>;
     /// The Network that an address belongs to.
     fn subnet(&self, address: &Addr) -> Option<Zone>;

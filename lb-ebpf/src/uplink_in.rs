@@ -10,7 +10,7 @@ use crate::packet::{Fragment, Kind, Packet};
 use crate::remember::conclude;
 use crate::settle::{Step, is_usable, settle};
 use crate::tables::{Store, Tables, Work};
-use crate::{fragment, icmp_error, open, published, send};
+use crate::{fragment, icmp_error, open, published, send, unattended};
 
 /// The zone of the host and of all that is outside.
 pub const OUTSIDE: Zone = 0;
@@ -35,6 +35,7 @@ pub fn uplink_in(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) 
         Ok(()) => enter(frame, tables, work),
         Err(reason) => Outcome::left(reason),
     };
+    let outcome = unattended::guard(frame, tables, work, outcome);
     tables.count(outcome.reason());
     outcome
 }
@@ -44,6 +45,7 @@ pub fn uplink_in(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) 
 #[inline(always)]
 pub fn uplink_in_bare(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Outcome {
     let outcome = Outcome::from(bare(frame, tables, work));
+    let outcome = unattended::guard(frame, tables, work, outcome);
     tables.count(outcome.reason());
     outcome
 }

@@ -1,15 +1,12 @@
 //! Published ports, the way out and isolation without Docker's rules and proxies. The numbers are those
 //! of the conformance scenarios in `docs/ports.md`.
 
-use std::net::{SocketAddr, UdpSocket};
-
-use lb_userspace::netns::Namespace;
 use veer_tests::deadline::eventually;
 use veer_tests::installed::programs_in;
 
 use crate::street::{
     HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, ask, ask_from, ask_udp,
-    ask_within, told,
+    ask_within, sends, told,
 };
 
 #[test]
@@ -431,19 +428,6 @@ fn judged(street: &Street) -> Vec<u64> {
     });
     let rules = rows.filter(|(rule, _)| *rule != 0);
     rules.map(|(_, connections)| connections.unwrap()).collect()
-}
-
-/// Sends so many datagrams from one socket, and waits for no answer.
-fn sends(client: &Namespace, address: &str, port: u16, count: usize) {
-    let to = SocketAddr::new(address.parse().unwrap(), port);
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let send = || {
-        let socket = UdpSocket::bind(any).unwrap();
-        for _ in 0..count {
-            socket.send_to(b"?", to).unwrap();
-        }
-    };
-    client.run(send).unwrap();
 }
 
 /// What `veer explain` says of the same ports is what happens.

@@ -359,3 +359,16 @@ pub(crate) fn ask_udp(client: &Namespace, address: &str, port: u16) -> io::Resul
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     })?
 }
+
+/// Sends so many datagrams from one socket, and waits for no answer.
+pub(crate) fn sends(client: &Namespace, address: &str, port: u16, count: usize) {
+    let to = SocketAddr::new(address.parse().unwrap(), port);
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let send = || {
+        let socket = UdpSocket::bind(any).unwrap();
+        for _ in 0..count {
+            socket.send_to(b"?", to).unwrap();
+        }
+    };
+    client.run(send).unwrap();
+}

@@ -20,3 +20,4 @@ mod refusals;
 mod spoofing;
 mod streams;
 mod traffic;
+mod unattended;

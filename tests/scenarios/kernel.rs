@@ -283,6 +283,7 @@ impl Engine for InKernel {
 
     fn set(&mut self, world: &World) {
         self.put_at::<Settings, 120>("SETTINGS", 0, world.settings);
+        self.put_at::<u64, 8>("HEARTBEAT", 0, world.heartbeat);
         for (id, endpoint) in &world.endpoints {
             self.put_at::<Endpoint, 64>("ENDPOINTS", *id, *endpoint);
         }

@@ -64,6 +64,7 @@ impl Engine for InMemory {
         self.tables.subnets = world.subnets.clone().into_iter().collect();
         self.tables.open_ports = world.open_ports.clone().into_iter().collect();
         self.tables.links = world.links.clone().into_iter().collect();
+        self.tables.heartbeat = world.heartbeat;
     }
 
     fn age(&mut self, seconds: u64) {

@@ -29,6 +29,8 @@ pub struct World {
     pub subnets: BTreeMap<SubnetKey, Subnet>,
     pub open_ports: BTreeSet<OpenPort>,
     pub links: BTreeSet<Link>,
+    /// When the daemon last was alive, in nanoseconds since boot.
+    pub heartbeat: u64,
 }
 
 impl World {
@@ -57,6 +59,8 @@ impl World {
             subnets: BTreeMap::new(),
             open_ports: BTreeSet::new(),
             links: BTreeSet::new(),
+            // At any time it was a moment ago.
+            heartbeat: u64::MAX,
         };
         for host in [CLIENT, ONE, TWO, OTHER] {
             world.attach(host);
@@ -241,6 +245,13 @@ impl World {
         };
         let key = FrontendKey::published(address, Port::new(first), protocol);
         self.frontends.insert(key, frontend);
+    }
+
+    /// The daemon is away, and has never known of this interface.
+    pub fn unattended(mut self, unknown: u32) -> Self {
+        self.heartbeat = 0;
+        self.interfaces.remove(&unknown);
+        self
     }
 
     /// Sets flags of a Network.

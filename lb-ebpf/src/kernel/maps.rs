@@ -150,7 +150,7 @@ impl Maps {
         unsafe { RESOLVERS.get(cookie).copied() }
     }
 
-    /// When the DNS server last was alive, in nanoseconds since boot.
+    /// When the daemon last was alive, in nanoseconds since boot.
     #[inline(always)]
     pub fn heartbeat() -> u64 {
         HEARTBEAT.get(0).copied().unwrap_or(0)
@@ -249,6 +249,11 @@ impl Tables for Maps {
         // SAFETY: an element changes only when its interface or its addresses do; a packet that meets
         // this moment goes by the old values or the new ones.
         unsafe { INTERFACES.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> u64 {
+        Self::heartbeat()
     }
 
     #[inline(always)]

@@ -4,11 +4,11 @@ use lb_common::{Mode, NetworkFlags, OpenPort, Port, Reason};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{ACK, End, SYN, SYN_ACK, arp, echo, tcp, udp};
 
-use super::{barred, beyond, both_in, hosted, left, met};
+use super::{barred, beyond, both_in, dropped, for_host, hosted, left, met, uplink};
 use crate::engine::{At, Hook, Scenario, Step};
 use crate::world::{
-    BRIDGE, BRIDGE_MAC, CLIENT, FAR, Family, ONE, OTHER_BRIDGE, OUTSIDER, ROUTER_MAC, UPLINK,
-    UPLINK_MAC, World, ZONE, gateway, host_addr, host_end,
+    BRIDGE, BRIDGE_MAC, CLIENT, FAR, Family, ONE, OTHER_BRIDGE, OTHER_ZONE, OUTSIDER, ROUTER_MAC,
+    UPLINK, UPLINK_MAC, World, ZONE, gateway, host_addr, host_end,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -19,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
         from_trusted_interfaces(),
         out_of_the_host(),
         beside(),
+        unattended(),
     ]
     .concat()
 }
@@ -240,4 +241,90 @@ fn beside() -> Vec<Scenario> {
             ]
         },
     )
+}
+
+/// The world in which the other Network has been made while the daemon is away.
+fn made_meanwhile() -> World {
+    let mut world = World::hosting().unattended(OTHER_BRIDGE);
+    world.networks.remove(&OTHER_ZONE);
+    world.subnets.retain(|_, subnet| subnet.zone != OTHER_ZONE);
+    world
+}
+
+fn unattended() -> Vec<Scenario> {
+    let asked = |family: Family| {
+        let outsider = OUTSIDER.end(family, 40_000);
+        let to = |addr, port| udp(outsider, beyond(addr, port).at(UPLINK_MAC), b"x");
+        [
+            to(FAR.addr(family), 81),
+            tcp(outsider, FAR.end(family, 9_000), SYN, b""),
+            echo(outsider, FAR.end(family, 0), true, 1, b"x"),
+        ]
+    };
+    let let_in = move |world: World, name: &str| {
+        both_in(name, world, move |family| {
+            asked(family).map(for_host).into()
+        })
+    };
+    let mut known = made_meanwhile();
+    known.heartbeat = World::hosting().heartbeat;
+    let mut beside = made_meanwhile();
+    beside.settings.mode = Mode::BESIDE;
+    let masquerade = NetworkFlags::MASQUERADE_V4 | NetworkFlags::MASQUERADE_V6;
+    let plain = made_meanwhile().unflag(ZONE, masquerade);
+    let by_the_kernel = made_meanwhile().flag(ZONE, NetworkFlags::KERNEL_MASQUERADE);
+    [
+        both_in(
+            "nothing gets into a network that is made while the daemon is away",
+            made_meanwhile(),
+            move |family| {
+                let outsider = OUTSIDER.end(family, 40_000);
+                let to = |addr| udp(outsider, beyond(addr, 81).at(UPLINK_MAC), b"x");
+                let mut steps: Vec<_> = asked(family)
+                    .map(|packet| barred(uplink(), packet, Reason::NotProgrammed))
+                    .into();
+                steps.extend([
+                    for_host(to(host_addr(family))),
+                    for_host(to(ONE.addr(family))),
+                    for_host(to(crate::world::nowhere(family))),
+                    for_host(to(OUTSIDER.addr(family))),
+                ]);
+                steps
+            },
+        ),
+        both_in(
+            "a network without masquerade does not reach one that is made while the daemon is away",
+            plain,
+            |family| {
+                let client = CLIENT.end(family, 40_000);
+                let far = beyond(FAR.addr(family), 80);
+                let outside = beyond(OUTSIDER.addr(family), 53);
+                let out = udp(client.at(UPLINK_MAC), outside.at(ROUTER_MAC), b"x");
+                vec![
+                    dropped(CLIENT, udp(client, far, b"x"), Reason::NotProgrammed),
+                    dropped(CLIENT, tcp(client, far, SYN, b""), Reason::NotProgrammed),
+                    left(CLIENT, udp(client, outside, b"x"), Reason::Outbound, out),
+                ]
+            },
+        ),
+        both_in(
+            "what the kernel masquerades does not reach one either",
+            by_the_kernel,
+            |family| {
+                let client = CLIENT.end(family, 40_000);
+                let to = |addr| udp(client, beyond(addr, 53), b"x");
+                vec![
+                    barred(from_bridge(), to(FAR.addr(family)), Reason::NotProgrammed),
+                    let_through(from_bridge(), to(OUTSIDER.addr(family)), Reason::Direct),
+                    let_through(from_bridge(), to(host_addr(family)), Reason::Direct),
+                ]
+            },
+        ),
+        let_in(
+            known,
+            "a daemon that is there sees to new interfaces itself",
+        ),
+        let_in(beside, "beside docker's rules they see to new interfaces"),
+    ]
+    .concat()
 }

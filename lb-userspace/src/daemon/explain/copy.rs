@@ -25,7 +25,11 @@ pub(super) struct Copy<'a> {
 
 impl<'a> Copy<'a> {
     pub(super) fn new(maps: &'a Maps) -> Self {
-        let memory = Memory::default();
+        let memory = Memory {
+            // Whoever is asked is there.
+            heartbeat: u64::MAX,
+            ..Memory::default()
+        };
         memory.seed.set(datapath::now().unwrap_or_default() as u32);
         Self { maps, memory }
     }
