@@ -26,11 +26,11 @@ fn steps(frame: &mut impl Frame, tables: &impl Tables, work: &mut Work) -> Resul
 
     match ethernet.ethertype {
         TYPE_IPV4 | TYPE_IPV6 => {}
-        TYPE_ARP => return neighbour::arp(frame, settings, veth),
+        TYPE_ARP => return neighbour::arp(frame, tables, settings, veth),
         _ => return Err(Reason::NotIp),
     }
     work.packet.parse(frame, ethernet.ethertype, veth.zone)?;
-    spoof::check_source(&work.packet, veth)?;
+    let veth = spoof::speaker(tables, veth, work)?;
     if work.packet.kind() == Kind::Discovery {
         return Ok(neighbour::discovery(frame, settings, veth, work));
     }

@@ -9,7 +9,8 @@ use crate::headers::{
     TYPE_IPV6, joined,
 };
 use crate::outcome::Outcome;
-use crate::tables::Work;
+use crate::spoof;
+use crate::tables::{Tables, Work};
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -21,7 +22,12 @@ const SOLICITED_OVERRIDE: u32 = 0x6000_0000_u32.to_be();
 
 /// Answers ARP requests for VIPs; checks what the container says of itself.
 #[inline(always)]
-pub fn arp(frame: &mut impl Frame, settings: &Settings, veth: &Veth) -> Result<Outcome, Reason> {
+pub fn arp(
+    frame: &mut impl Frame,
+    tables: &impl Tables,
+    settings: &Settings,
+    veth: &Veth,
+) -> Result<Outcome, Reason> {
     let arp: Arp = frame.load(ETHERNET).ok_or(Reason::Malformed)?;
     if !arp.is_ipv4() {
         return Err(Reason::NotIp);
@@ -30,7 +36,7 @@ pub fn arp(frame: &mut impl Frame, settings: &Settings, veth: &Veth) -> Result<O
     // A probe has no sender address yet (RFC 5227 §1.1).
     let is_probe = sender == Addr::from_v4_word(0);
     let is_own = arp.sender_mac == veth.mac && (sender == veth.v4 || is_probe);
-    if veth.has(VethFlags::ANTI_SPOOFING) && !is_own {
+    if veth.has(VethFlags::ANTI_SPOOFING) && !is_own && !asks_from_elsewhere(tables, veth, &arp) {
         return Err(Reason::SpoofedNeighbour);
     }
     let target = Addr::from_v4_word(joined(arp.target));
@@ -49,6 +55,19 @@ pub fn arp(frame: &mut impl Frame, settings: &Settings, veth: &Veth) -> Result<O
     frame.store(ETHERNET, &answer)?;
     frame.address_to_host()?;
     Ok(Outcome::deliver(frame.ifindex(), Reason::ArpAnswered))
+}
+
+/// Whether the container asks for its gateway in the name that it has on another of its Networks: Linux
+/// asks in the name of the packet that it wants to send there (`arp_announce`).
+#[inline(always)]
+fn asks_from_elsewhere(tables: &impl Tables, veth: &Veth, arp: &Arp) -> bool {
+    let target = Addr::from_v4_word(joined(arp.target));
+    arp.operation == Arp::REQUEST
+        && arp.sender_mac == veth.mac
+        && tables
+            .network(veth.zone)
+            .is_some_and(|network| network.is_gateway(&target))
+        && spoof::is_elsewhere(tables, veth, &Addr::from_v4_word(joined(arp.sender)))
 }
 
 /// Answers neighbour solicitations for VIPs; checks what the container says of itself.

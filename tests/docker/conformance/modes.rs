@@ -10,8 +10,8 @@ use veer_tests::engine::Engine;
 use super::{addresses, is_barred, is_pinged, reaches};
 use crate::stage::{Host, again};
 use crate::street::{
-    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Server, Street, WITHOUT_RULES, ask, ask_udp, ip,
-    joined, told,
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Server, Street, WITHOUT_RULES, ask, ask_udp,
+    ask_within, ip, joined, told,
 };
 
 /// Options of `docker network create` for a gateway mode in both families.
@@ -118,6 +118,54 @@ fn s29_and_s31_gateway_modes_say_what_other_networks_reach() {
         assert!(is_pinged(&plain.namespace, &address), "{address}");
         reaches(&plain.namespace, &address, 80, &open.name);
         reaches(&plain.namespace, &address, 81, &open.name);
+    }
+}
+
+#[test]
+fn s16_a_routed_network_that_is_not_the_way_out_is_reached_and_answers() {
+    let street = Street::shared();
+    let name = street.host.name("net");
+    // By name the first one is the way out.
+    for (network, number, options) in [("a", 120, String::new()), ("b", 121, mode("routed"))] {
+        street.docker(&format!(
+            "network create --ipv6 --subnet 10.{number}.0.0/16 --subnet fd00:{number}::/64 {options} \
+             {name}-{network}"
+        ));
+        street.routes(number);
+    }
+    let web = street.run(&format!("{name}-a"), "-p 8120:80");
+    street.docker(&format!("network connect {name}-b {}", web.name));
+    let _servers = (web.serves(80), web.serves(81));
+    street.published(8_120);
+    let route = web.namespace.run(|| {
+        let words = ["route", "get", OUTSIDE_V4];
+        Command::new("ip").args(words).output().unwrap()
+    });
+    let route = String::from_utf8(route.unwrap().stdout).unwrap();
+    assert!(route.contains("via 10.120.0.1"), "{route}");
+
+    eventually("the routed network is served", || {
+        ask_within(&street.outside, "10.121.0.2", 80, SILENCE).is_ok()
+    });
+    let hosts = [HOST_V4, HOST_V6].map(|host| (host.to_owned(), 8_120));
+    let routed = addresses(121, 2).map(|address| (address, 80));
+    for asked in [hosts, routed] {
+        for ((address, port), client) in asked.iter().zip([OUTSIDE_V4, OUTSIDE_V6]) {
+            // Nor does it know its gateway, and asks for it in the name that it answers in.
+            ip(&web.namespace, "neigh flush dev eth0");
+            let expected = told(&web.name, client);
+            let answer = ask(&street.outside, address, *port);
+            let answer = answer.unwrap_or_else(|error| panic!("{address}: {error}"));
+            assert_eq!(answer, expected, "{address}");
+        }
+    }
+    for address in addresses(121, 2) {
+        assert!(is_pinged(&street.outside, &address), "{address}");
+        is_barred(&street.outside, &address, 81);
+    }
+    for address in addresses(120, 2) {
+        assert!(!is_pinged(&street.outside, &address), "{address}");
+        is_barred(&street.outside, &address, 80);
     }
 }
 

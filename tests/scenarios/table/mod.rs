@@ -17,6 +17,7 @@ mod other_family;
 mod outbound;
 mod published;
 mod refusals;
+mod siblings;
 mod spoofing;
 mod tcp;
 mod udp;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Scenario> {
         outbound::all(),
         published::all(),
         refusals::all(),
+        siblings::all(),
         spoofing::all(),
         tcp::all(),
         udp::all(),
