@@ -36,6 +36,7 @@
 //! | `DNS_ANSWERS` | hash | [`crate::dns::Question`] | [`crate::dns::Answer`] |
 //! | `DNS_COUNTS` | per-CPU array | table | [`crate::dns::Counts`] |
 //! | `DNS_SAMPLES` | ring buffer | | [`crate::dns::Sample`] |
+//! | `DNS_SOCKETS` | socket storage | descriptor of a socket | u64: cookie of its namespace |
 
 /// Host-side veths.
 pub const VETHS: u32 = 16_384;

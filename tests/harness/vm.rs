@@ -25,18 +25,10 @@ pub fn on_kernel<S: AsRef<OsStr>>(kernel: &str, command: impl IntoIterator<Item 
 /// Runs the current test program again on another kernel, but for the tests whose name has one of
 /// `skipped` in it: those that came here. Panics with its output unless all others pass there.
 pub fn pass_again_on(kernel: &str, skipped: &[&str]) {
-    pass_on(kernel, skipped.iter().flat_map(|name| ["--skip", name]));
-}
-
-/// The same for the tests whose name has `chosen` in it.
-pub fn pass_only_on(kernel: &str, chosen: &str) {
-    pass_on(kernel, [chosen]);
-}
-
-fn pass_on<'a>(kernel: &str, arguments: impl IntoIterator<Item = &'a str>) {
     let program = env::current_exe().expect("find the running program");
     let mut command = vec![program.into_os_string()];
-    command.extend(arguments.into_iter().map(OsString::from));
+    let skips = skipped.iter().flat_map(|name| ["--skip", name]);
+    command.extend(skips.map(OsString::from));
 
     let output = on_kernel(kernel, command);
 

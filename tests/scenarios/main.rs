@@ -51,7 +51,7 @@ fn every_prefix_of_a_packet_is_malformed_natively() {
 }
 
 /// What is not run on other kernels: the tests that go there, and what those kernels lack.
-const SKIPPED: [&str; 2] = ["on_linux_", dns::IN_THE_KERNEL];
+const SKIPPED: [&str; 2] = ["on_linux_", dns::BY_NAMESPACE];
 
 /// The load gate: what passes here passes on the oldest kernel that veer promises.
 #[test]
@@ -62,16 +62,4 @@ fn every_scenario_holds_on_linux_6_1() {
 #[test]
 fn every_scenario_holds_on_linux_6_12() {
     vm::pass_again_on("6.12", &SKIPPED);
-}
-
-#[test]
-#[ignore = "dns_lo needs Linux 6.13: on 6.1 the kernel has no DNS to answer, and scenarios hold natively"]
-fn every_dns_scenario_holds_in_the_kernel_on_linux_6_1() {
-    vm::pass_only_on("6.1", dns::IN_THE_KERNEL);
-}
-
-#[test]
-#[ignore = "dns_lo needs Linux 6.13: on 6.12 the kernel has no DNS to answer, and scenarios hold natively"]
-fn every_dns_scenario_holds_in_the_kernel_on_linux_6_12() {
-    vm::pass_only_on("6.12", dns::IN_THE_KERNEL);
 }

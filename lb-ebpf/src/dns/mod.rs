@@ -20,6 +20,7 @@ pub mod native;
 mod question;
 mod reply;
 
+use lb_common::Port;
 use lb_common::dns::{Answer, Question, TABLES, View};
 
 use crate::frame::Frame;
@@ -44,8 +45,12 @@ pub trait Datagram: Frame {
 
 /// What may be asked, and by whom.
 pub trait Names {
-    /// What the namespace may ask that the frame is in.
-    fn view(&self) -> Option<&View>;
+    /// The cookie of the namespace that the frame is in; `port` of 127.0.0.11 is where it goes to. `None`
+    /// if that is not the daemon's.
+    fn namespace(&self, port: Port) -> Option<u64>;
+
+    /// What may be asked in this namespace.
+    fn view(&self, namespace: u64) -> Option<&View>;
 
     fn answer(&self, question: &Question) -> Option<&Answer>;
 
@@ -57,8 +62,18 @@ pub trait Names {
     /// One in so many answers is told; 0: none.
     fn samples(&self) -> u32;
 
-    /// Tells of an answer to `question`, which was asked for records of type `kind`.
-    fn tell(&self, question: &Question, kind: u16, answer: &Answer, now: u64);
+    /// Tells of an answer to `asked`.
+    fn tell(&self, asked: &Told<'_>, answer: &Answer, now: u64);
+}
+
+/// A question that was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The cookie of the namespace that asked.
+    pub namespace: u64,
+    pub question: &'a Question,
+    /// The type of the records that were asked for.
+    pub kind: u16,
 }
 
 /// What became of a frame.
@@ -80,7 +95,11 @@ pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) ->
     if !frame.read_heads(ETHERTYPE, &mut work.heads) || !work.heads.are_ours() {
         return Became::Untouched;
     }
-    let Some(view) = names.view().filter(|view| work.heads.are_to(view.port)) else {
+    let port = work.heads.port();
+    let Some(namespace) = names.namespace(port) else {
+        return Became::Untouched;
+    };
+    let Some(view) = names.view(namespace).filter(|view| view.port == port) else {
         return Became::Untouched;
     };
     let Some(asked) = read(frame, work) else {
@@ -97,7 +116,12 @@ pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) ->
     names.count(table, answer);
     let samples = names.samples();
     if samples != 0 && random.is_multiple_of(samples) {
-        names.tell(&work.question, asked.kind, answer, now);
+        let asked = Told {
+            namespace,
+            question: &work.question,
+            kind: asked.kind,
+        };
+        names.tell(&asked, answer, now);
     }
     Became::Reply
 }

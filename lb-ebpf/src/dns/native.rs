@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use lb_common::dns::{Answer, Question, View};
 use lb_common::{Port, Resolver};
 
-use super::{Became, Datagram, Heads, Names, Work, answer};
+use super::{Became, Datagram, Heads, Names, Told, Work, answer};
 use crate::frame::Frame;
 use crate::native::Buffer;
 
@@ -30,7 +30,11 @@ pub struct Memory {
 }
 
 impl Names for Memory {
-    fn view(&self) -> Option<&View> {
+    fn namespace(&self, _port: Port) -> Option<u64> {
+        Some(0)
+    }
+
+    fn view(&self, _namespace: u64) -> Option<&View> {
         self.view.as_ref()
     }
 
@@ -50,8 +54,8 @@ impl Names for Memory {
         self.samples
     }
 
-    fn tell(&self, question: &Question, kind: u16, _answer: &Answer, _now: u64) {
-        self.told.borrow_mut().push((*question, kind));
+    fn tell(&self, asked: &Told<'_>, _answer: &Answer, _now: u64) {
+        self.told.borrow_mut().push((*asked.question, asked.kind));
     }
 }
 

@@ -1,21 +1,33 @@
 //! The hook on a container's loopback interface: queries to the daemon's port are answered where they
 //! are, and go on to the client that asked, which waits on the same interface.
+//!
+//! # Why
+//! A process may send to any port of 127.0.0.11, so that the port does not say whose view counts. Linux 6.13
+//! tells the program in which namespace it is. Before it the daemon's own socket does: it is looked up in the
+//! namespace of the frame, and the daemon has written the namespace's cookie into the socket's storage,
+//! which takes a descriptor of the map and so is nobody else's to write. Where that socket is closed,
+//! nothing is answered, whoever closed it.
 
 use core::hint::black_box;
+use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_sk_release, bpf_sk_storage_get,
+    bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
-use aya_ebpf::macros::{classifier, map};
+use aya_ebpf::macros::{btf_map, classifier, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, Sample, View};
-use lb_common::maps as size;
-use lb_ebpf::dns::{Became, Datagram, Heads, Names, Work, answer};
+use lb_common::{Port, maps as size};
+use lb_ebpf::dns::{Became, Datagram, Heads, Names, Told, Work, answer};
+use lb_ebpf::resolver::Transport;
 
 use crate::maps::Maps;
 use crate::skb::Skb;
+use crate::socket::look_up;
 
 #[map]
 static DNS_VIEWS: HashMap<u64, View> =
@@ -27,6 +39,9 @@ static DNS_ANSWERS: HashMap<Question, Answer> =
 static DNS_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(COUNTED, 0);
 #[map]
 static DNS_SAMPLES: RingBuf = RingBuf::with_byte_size(size::DNS_SAMPLES, 0);
+/// The cookie of the namespace, at each of the daemon's sockets over UDP.
+#[btf_map]
+static DNS_SOCKETS: SkStorage<u64> = SkStorage::new();
 /// Not pinned: room for one query.
 #[map]
 static DNS_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
@@ -37,6 +52,11 @@ const NEXT: i32 = -1;
 const SHOT: i32 = 2;
 
 const NAME_ERROR: u8 = 3;
+
+/// Whether programs on packets are told in which namespace they are, as from Linux 6.13 on. The loader
+/// sets it, and the verifier removes what is not needed then.
+#[unsafe(no_mangle)]
+static KNOWS_NAMESPACE: u8 = 0;
 
 /// tcx egress of a container's loopback interface.
 #[classifier]
@@ -59,11 +79,31 @@ struct Here(*mut __sk_buff);
 
 impl Names for Here {
     #[inline(always)]
-    fn view(&self) -> Option<&View> {
-        // SAFETY: the helper takes the context of this program type.
-        let cookie = unsafe { bpf_get_netns_cookie(self.0.cast()) };
+    fn namespace(&self, port: Port) -> Option<u64> {
+        // SAFETY: the loader sets it before the program is there.
+        if unsafe { core::ptr::read_volatile(&raw const KNOWS_NAMESPACE) } != 0 {
+            // SAFETY: the helper takes the context of this program type.
+            return Some(unsafe { bpf_get_netns_cookie(self.0.cast()) });
+        }
+        let socket = look_up(self.0.cast(), Transport::Udp, port);
+        if socket.is_null() {
+            return None;
+        }
+        let map = (&raw const DNS_SOCKETS).cast_mut().cast();
+        // SAFETY: the map and the socket are live, and nothing is made where there is nothing.
+        let cookie = unsafe { bpf_sk_storage_get(map, socket.cast(), null_mut(), 0) };
+        let cookie = cookie.cast::<u64>();
+        // SAFETY: what the helper gives is a value of the map, readable until the program ends.
+        let namespace = (!cookie.is_null()).then(|| unsafe { *cookie });
+        // SAFETY: released once, not used after.
+        unsafe { bpf_sk_release(socket.cast()) };
+        namespace
+    }
+
+    #[inline(always)]
+    fn view(&self, namespace: u64) -> Option<&View> {
         // SAFETY: an element that is replaced meanwhile stays readable until the program ends.
-        unsafe { DNS_VIEWS.get(cookie) }
+        unsafe { DNS_VIEWS.get(namespace) }
     }
 
     #[inline(always)]
@@ -101,21 +141,20 @@ impl Names for Here {
     }
 
     #[inline(always)]
-    fn tell(&self, question: &Question, kind: u16, answer: &Answer, now: u64) {
+    fn tell(&self, asked: &Told<'_>, answer: &Answer, now: u64) {
         // Nobody reads fast enough: it is a sample anyway.
         let Some(mut room) = DNS_SAMPLES.reserve::<Sample>(0) else {
             return;
         };
         room.write(Sample {
             at: now,
-            // SAFETY: the helper takes the context of this program type.
-            netns: unsafe { bpf_get_netns_cookie(self.0.cast()) },
-            table: question.table,
-            kind,
+            netns: asked.namespace,
+            table: asked.question.table,
+            kind: asked.kind,
             answers: answer.answers,
             code: answer.code,
             _pad: [0; 7],
-            name: question.name,
+            name: asked.question.name,
         });
         room.submit(0);
     }
@@ -149,9 +188,11 @@ impl Datagram for Skb {
 
     #[inline(always)]
     fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool {
-        // As in [`read`].
-        let (start, length) = (black_box(start), black_box(length));
-        if start >= BODY as u32 || length == 0 || length > BODY as u32 {
+        let start = black_box(start);
+        let Some(length) = bounded::<BODY>(length) else {
+            return false;
+        };
+        if start >= BODY as u32 {
             return false;
         }
         let context = self.context().skb.skb;
@@ -164,12 +205,21 @@ impl Datagram for Skb {
 
 #[inline(always)]
 fn read<const N: usize>(skb: &Skb, offset: u32, length: u32, into: &mut [u8; N]) -> bool {
-    // The compiler knows the range from callers and drops the check that the verifier needs.
-    let length = black_box(length);
-    if length == 0 || length > N as u32 {
+    let Some(length) = bounded::<N>(length) else {
         return false;
-    }
+    };
     let (context, into) = (skb.context().skb.skb, into.as_mut_ptr());
     // SAFETY: `length` bytes fit.
     unsafe { bpf_skb_load_bytes(context.cast(), offset, into.cast(), length) == 0 }
+}
+
+/// `length`, if it is from 1 to `N`.
+///
+/// # Why
+/// The compiler may know the range from callers and would drop the checks that the verifier needs. And the
+/// verifier of Linux 6.1 learns nothing from a comparison with 0: it must see that one is added.
+#[inline(always)]
+fn bounded<const N: usize>(length: u32) -> Option<u32> {
+    let before_last = black_box(length.wrapping_sub(1));
+    (before_last < N as u32).then(|| before_last + 1)
 }

@@ -262,33 +262,33 @@ impl Socket {
     fn transport(&self) -> Option<Transport> {
         Transport::from_protocol(u32::from(self.protocol()))
     }
+}
 
-    /// The socket, listening or not connected, that a datagram or a SYN to 127.0.0.11 and `port`
-    /// would reach. Must be given to [`release`].
-    #[inline(always)]
-    fn look_up(&self, transport: Transport, port: Port) -> *mut bpf_sock {
-        let mut tuple = bpf_sock_tuple {
-            __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
-                ipv4: bpf_sock_tuple_v4 {
-                    saddr: Resolver::ADDRESS,
-                    daddr: Resolver::ADDRESS,
-                    sport: 0,
-                    dport: port.wire(),
-                },
+/// The socket, listening or not connected, that a datagram or a SYN to 127.0.0.11 and `port` would reach
+/// in the namespace of `context`: that of a program on sockets or packets. Must be given to
+/// `bpf_sk_release` if it is not null.
+#[inline(always)]
+pub(crate) fn look_up(context: *mut c_void, transport: Transport, port: Port) -> *mut bpf_sock {
+    let mut tuple = bpf_sock_tuple {
+        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+            ipv4: bpf_sock_tuple_v4 {
+                saddr: Resolver::ADDRESS,
+                daddr: Resolver::ADDRESS,
+                sport: 0,
+                dport: port.wire(),
             },
-        };
-        let context = self.0.cast::<c_void>();
-        let size = size_of::<bpf_sock_tuple_v4>() as u32;
-        match transport {
-            // SAFETY: context and tuple are live; `size` is that of the part that is filled in.
-            Transport::Udp => unsafe {
-                bpf_sk_lookup_udp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
-            },
-            // SAFETY: as above.
-            Transport::Tcp => unsafe {
-                bpf_sk_lookup_tcp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
-            },
-        }
+        },
+    };
+    let size = size_of::<bpf_sock_tuple_v4>() as u32;
+    match transport {
+        // SAFETY: context and tuple are live; `size` is that of the part that is filled in.
+        Transport::Udp => unsafe {
+            bpf_sk_lookup_udp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
+        },
+        // SAFETY: as above.
+        Transport::Tcp => unsafe {
+            bpf_sk_lookup_tcp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
+        },
     }
 }
 
@@ -312,7 +312,7 @@ impl Asker for Socket {
 
     #[inline(always)]
     fn listens(&self, transport: Transport, port: Port) -> bool {
-        let socket = self.look_up(transport, port);
+        let socket = look_up(self.0.cast(), transport, port);
         if socket.is_null() {
             return false;
         }

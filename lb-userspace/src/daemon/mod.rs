@@ -330,7 +330,7 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
         resolv_conf: resolv_conf(config, folder)?,
         forwarding: settings::forwarding(&config.dns),
         kernel: if config.dns.kernel {
-            datapath.names()?.map(|names| Arc::new(names) as Arc<_>)
+            Some(Arc::new(datapath.names()?))
         } else {
             None
         },

@@ -250,9 +250,9 @@ fn redirect_peer_feature() -> Feature {
     }
 }
 
-/// Whether programs on packets can be told in which namespace they are, without which the kernel does
-/// not know whose question it sees: Linux 6.13.
-pub fn answers_names() -> bool {
+/// Whether programs on packets can be told in which namespace they are: Linux 6.13. Before it they look
+/// for the daemon's socket to know whose question they see.
+pub(super) fn knows_namespace() -> bool {
     let helper = BpfHelper::BPF_FUNC_get_netns_cookie;
     // Who may not ask may not load either, and is told so where the rest is loaded.
     is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
@@ -264,14 +264,12 @@ pub(super) fn peers_are_receivers() -> bool {
 }
 
 fn names_feature() -> Feature {
-    if answers_names() {
-        return Feature::good("DNS in kernel", "supported");
-    }
-    Feature::warning(
-        "DNS in kernel",
-        "missing; the daemon answers every name",
-        "Linux 6.13 or later answers names of containers several times as fast",
-    )
+    let found = if knows_namespace() {
+        "supported; askers are known by their namespace"
+    } else {
+        "supported; askers are known by veer's socket"
+    };
+    Feature::good("DNS in kernel", found)
 }
 
 fn cgroup2_feature() -> Feature {

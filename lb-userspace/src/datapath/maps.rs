@@ -48,6 +48,7 @@ pub struct Maps {
     pub dns_views: Table<u64, dns::View>,
     pub dns_answers: Table<dns::Question, dns::Answer>,
     pub dns_counts: PerCpu<dns::Counts>,
+    pub dns_sockets: Table<i32, u64>,
     pub(super) events: bpf::Map,
     pub(super) dns_samples: bpf::Map,
 }
@@ -99,6 +100,7 @@ impl Maps {
             dns_views: Table::new(checked(spec::DNS_VIEWS)?),
             dns_answers: Table::new(checked(spec::DNS_ANSWERS)?),
             dns_counts: PerCpu::new(checked(spec::DNS_COUNTS)?),
+            dns_sockets: Table::new(checked(spec::DNS_SOCKETS)?),
             events: checked(spec::EVENTS)?.map,
             dns_samples: checked(spec::DNS_SAMPLES)?.map,
         })

@@ -60,7 +60,7 @@ pub use collect::Collected;
 pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
-pub use features::{Feature, Health, answers_names, features};
+pub use features::{Feature, Health, features};
 pub use hooks::Hook;
 pub use maps::{Maps, PerCpu, Shared, Table};
 pub use names::{Loopback, Names};

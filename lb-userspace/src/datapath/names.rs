@@ -1,15 +1,17 @@
 //! The names that the kernel answers.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use lb_common::dns::{Answer, Counts, Question, View};
 
+use super::bpf::AttachType;
 use super::error::DatapathError;
 use super::expedite::expedited;
+use super::hooks::Hooked;
 use super::maps::{Maps, PerCpu, Table};
 use super::programs::DNS_LO;
-use super::{Datapath, Hook, bpf, clock};
+use super::{Datapath, Hook, bpf, clock, clsact};
 use crate::dns::Kernel;
 use crate::model::Netns;
 use crate::netns::Namespace;
@@ -17,9 +19,16 @@ use crate::netns::Namespace;
 /// The index of the loopback interface of every namespace.
 const LOOPBACK: u32 = 1;
 
+/// How it is put there.
+const HOOKED: Hooked = Hooked {
+    program: DNS_LO,
+    side: AttachType::TcxEgress,
+};
+
 /// The maps of `dns_lo`.
 #[derive(Debug)]
 pub struct Names {
+    sockets: Table<i32, u64>,
     views: Table<u64, View>,
     answers: Table<Question, Answer>,
     counts: PerCpu<Counts>,
@@ -28,17 +37,19 @@ pub struct Names {
 /// `dns_lo` on one namespace's loopback interface, until this goes. It keeps no namespace alive.
 #[derive(Debug)]
 pub struct Loopback {
-    _link: OwnedFd,
+    _link: Option<OwnedFd>,
+    _filter: Option<Filter>,
 }
 
+/// `dns_lo` before Linux 6.6. When the daemon is killed it stays: it answers nothing then, and the next
+/// daemon replaces it.
+#[derive(Debug)]
+struct Filter(Netns);
+
 impl Datapath {
-    /// The maps of `dns_lo`; `None` where the kernel is too old for it.
-    pub fn names(&self) -> Result<Option<Names>, DatapathError> {
-        // A filter on clsact would stay behind in the container's namespace when the daemon ends.
-        if self.hook == Hook::Clsact || self.programs.get(DNS_LO).is_err() {
-            return Ok(None);
-        }
-        Names::new(&self.maps).map(Some)
+    /// The maps of `dns_lo`.
+    pub fn names(&self) -> Result<Names, DatapathError> {
+        Names::new(&self.maps)
     }
 
     /// Lets the kernel answer inside `netns`, by what the maps say of it.
@@ -46,16 +57,39 @@ impl Datapath {
         let program = self.programs.get(DNS_LO);
         let program = program.map_err(io::Error::other)?;
         let namespace = Namespace::of(netns)?;
+        if self.hook == Hook::Clsact {
+            namespace.run(|| clsact::attach(HOOKED, LOOPBACK, &self.pins))??;
+            return Ok(Loopback {
+                _link: None,
+                _filter: Some(Filter(netns.clone())),
+            });
+        }
         let attach = || expedited(|| bpf::attach_tcx_egress(program, LOOPBACK));
         Ok(Loopback {
-            _link: namespace.run(attach)??,
+            _link: Some(namespace.run(attach)??),
+            _filter: None,
         })
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        let detached = match Namespace::of(&self.0) {
+            // The filter went with its namespace.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            namespace => namespace.and_then(|it| it.run(|| clsact::detach(HOOKED, LOOPBACK))),
+        };
+        if let Err(error) = detached.and_then(|result| result) {
+            let netns = self.0.path.display();
+            tracing::warn!(%netns, %error, "a filter that does nothing stays in a container");
+        }
     }
 }
 
 impl Names {
     fn new(maps: &Maps) -> Result<Self, DatapathError> {
         Ok(Self {
+            sockets: maps.dns_sockets.try_clone()?,
             views: maps.dns_views.try_clone()?,
             answers: maps.dns_answers.try_clone()?,
             counts: maps.dns_counts.try_clone()?,
@@ -64,6 +98,11 @@ impl Names {
 }
 
 impl Kernel for Names {
+    fn claim(&self, socket: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
+        let claimed = self.sockets.put(&socket.as_raw_fd(), &cookie);
+        claimed.map_err(io::Error::other)
+    }
+
     fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
         self.views.put(&cookie, view).map_err(io::Error::other)
     }

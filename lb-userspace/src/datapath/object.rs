@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::bpf;
 use super::error::{DatapathError, Warning};
-use super::features::peers_are_receivers;
+use super::features::{knows_namespace, peers_are_receivers};
 use super::maps::Maps;
 use super::pins::Pins;
 use super::programs::{Late, Programs};
@@ -152,7 +152,8 @@ pub(super) fn prepare(
 /// What the programs are made of: the object, what it is told, and the maps that are pinned now; `None` if
 /// one of those is missing.
 fn record(object: &[u8], pins: &Pins) -> Result<Option<u64>, DatapathError> {
-    let mut parts = vec![xxh3_64(object), u64::from(peers_are_receivers())];
+    let kernel = [peers_are_receivers(), knows_namespace()].map(u64::from);
+    let mut parts = vec![xxh3_64(object), kernel[0], kernel[1]];
     for spec in spec::ALL {
         let Some(map) = pinned(spec, pins)? else {
             return Ok(None);
@@ -166,9 +167,11 @@ fn record(object: &[u8], pins: &Pins) -> Result<Option<u64>, DatapathError> {
 /// this kernel does by itself.
 pub fn set_constants<'a>(loader: &mut EbpfLoader<'a>, log_level: &'a u8) {
     let peer_is_host: &u8 = if peers_are_receivers() { &1 } else { &0 };
+    let knows: &u8 = if knows_namespace() { &1 } else { &0 };
     loader
         .override_global("AYA_LOG_LEVEL", log_level, true)
-        .override_global("PEER_IS_HOST", peer_is_host, true);
+        .override_global("PEER_IS_HOST", peer_is_host, true)
+        .override_global("KNOWS_NAMESPACE", knows, true);
 }
 
 /// What the programs say of every packet, for debugging alone.
@@ -266,7 +269,8 @@ fn data(map: &AyaMap) -> Option<&MapData> {
         | AyaMap::LruHashMap(data)
         | AyaMap::LpmTrie(data)
         | AyaMap::PerCpuArray(data)
-        | AyaMap::RingBuf(data) => Some(data),
+        | AyaMap::RingBuf(data)
+        | AyaMap::SkStorage(data) => Some(data),
         _ => None,
     }
 }

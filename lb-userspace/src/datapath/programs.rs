@@ -16,7 +16,6 @@ use nix::sys::signal::SigSet;
 
 use super::bpf::{self, AttachType};
 use super::error::DatapathError;
-use super::features::answers_names;
 use super::hooks;
 use super::object::prepare;
 use super::pins::{self, Pins};
@@ -186,12 +185,11 @@ fn load_all(
     loaded.into_iter().collect()
 }
 
-/// The programs that this kernel can run.
+/// Every program.
 fn wanted_programs() -> BTreeSet<&'static str> {
     let hooked = hooks::every_program().map(|hooked| hooked.program);
     let socket = SOCKET.iter().map(|(name, _)| *name);
-    let names = answers_names().then_some(DNS_LO);
-    hooked.chain([COLLECT]).chain(names).chain(socket).collect()
+    hooked.chain([COLLECT, DNS_LO]).chain(socket).collect()
 }
 
 fn load(name: &'static str, program: &mut Program) -> Result<OwnedFd, DatapathError> {

@@ -29,6 +29,7 @@ enum Kind {
     PerCpuArray = 6,
     LruHash = 9,
     LongestPrefix = 11,
+    SocketStorage = 24,
     RingBuffer = 27,
 }
 
@@ -106,6 +107,7 @@ maps! {
     DNS_ANSWERS: Hash dns::Question => dns::Answer, configured!(dns_answers);
     DNS_COUNTS: PerCpuArray u32 => dns::Counts, Size::Fixed(dns::COUNTED);
     DNS_SAMPLES: RingBuffer () => (), Size::Fixed(size::DNS_SAMPLES);
+    DNS_SOCKETS: SocketStorage i32 => u64, Size::Fixed(0);
 }
 
 impl Spec {

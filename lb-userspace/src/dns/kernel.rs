@@ -10,6 +10,7 @@ mod services;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) use render::{Numbers, answers, view};
 
 /// The maps that the kernel answers from. Each call is one step for everybody who reads.
 pub trait Kernel: Debug + Send + Sync {
+    /// Lets the namespace be known by this socket, which queries inside are led to.
+    fn claim(&self, socket: BorrowedFd<'_>, cookie: u64) -> io::Result<()>;
     fn put_view(&self, cookie: u64, view: &View) -> io::Result<()>;
     /// No error if it is not there.
     fn remove_view(&self, cookie: u64) -> io::Result<()>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -57,6 +58,7 @@ pub struct Options {
 pub struct Dns {
     shared: Arc<Shared>,
     served: Arc<Served>,
+    kernel: Option<Arc<dyn Kernel>>,
     /// What the kernel answers.
     mirror: Option<Mutex<Mirror>>,
     commands: UnboundedSender<Command>,
@@ -89,7 +91,8 @@ impl Dns {
         beat();
         raise_file_limit();
         let mirror = kernel.clone().map(Mirror::new).transpose()?;
-        let upstream = Upstream::new(resolv_conf, forwarding, kernel.map(Kept::new));
+        let kept = kernel.clone().map(Kept::new);
+        let upstream = Upstream::new(resolv_conf, forwarding, kept);
         let shared = Arc::new(Shared {
             records: ArcSwap::default(),
             news: watch::Sender::default(),
@@ -109,6 +112,7 @@ impl Dns {
         Ok(Self {
             shared,
             served: Arc::default(),
+            kernel,
             mirror: mirror.map(Mutex::new),
             commands,
             thread: Some(thread),
@@ -142,6 +146,7 @@ impl Dns {
         // Not under the lock: one container does not wait for another.
         let sockets = Sockets::open(netns)?;
         let resolver = sockets.resolver;
+        self.claim(&sockets, cookie);
         let mut served = self.served.lock();
         if let Some(&earlier) = served.get(&cookie) {
             return Ok(earlier);
@@ -162,6 +167,15 @@ impl Dns {
             mirror.admit(&self.shared.records.load(), cookie, resolver);
         }
         Ok(resolver)
+    }
+
+    /// Lets the kernel know the namespace by the socket that its queries are led to.
+    fn claim(&self, sockets: &Sockets, cookie: u64) {
+        if let Some(kernel) = &self.kernel
+            && let Err(error) = kernel.claim(sockets.udp.as_fd(), cookie)
+        {
+            warn!(cookie, %error, "the kernel may answer no names of a container");
+        }
     }
 
     /// Closes every socket inside the namespace with this cookie; they are closed on return. Nothing

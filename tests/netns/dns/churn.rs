@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{self, Command};
 use std::sync::Arc;
 
+use lb_userspace::datapath::Hook;
 use lb_userspace::dns::{Dns, Forwarding, Options, Records, Rules};
 use lb_userspace::model::Netns;
 use lb_userspace::netns::{Links, Namespace, PairEnd};
@@ -26,7 +27,10 @@ const CYCLES: usize = 300;
 #[test]
 fn containers_that_come_and_go_leave_no_socket_namespace_link_or_record_behind() {
     if env::var_os(ALONE).is_some() {
-        return come_and_go(cycles());
+        for hook in [None, Some(Hook::Clsact)] {
+            come_and_go(cycles(), hook);
+        }
+        return;
     }
     // Open files are counted: those of other tests would be, too.
     let name =
@@ -48,14 +52,14 @@ fn cycles() -> usize {
     env::var("VEER_CYCLES").map_or(CYCLES, |text| text.parse().expect("a number"))
 }
 
-fn come_and_go(cycles: usize) {
+fn come_and_go(cycles: usize, hook: Option<Hook>) {
     let host = Host::new();
-    let veer = Veer::on(&host);
+    let veer = Veer::with_hook(&host, hook);
     let names = veer.datapath().names().unwrap();
     let dns = Dns::start(Options {
         resolv_conf: host_file(),
         forwarding: Forwarding::default(),
-        kernel: names.map(|names| Arc::new(names) as Arc<_>),
+        kernel: Some(Arc::new(names)),
         beat: Box::new(|| {}),
     });
     let dns = dns.unwrap();
@@ -73,12 +77,14 @@ fn come_and_go(cycles: usize) {
     });
     assert_eq!(open_files(), files, "every socket and link is closed");
     assert!(dns.served_namespaces().is_empty());
+    let answered = dns.kernel_counts().into_iter().map(|(_, c)| c.answered);
+    assert_eq!(answered.sum::<u64>(), cycles as u64 + 1, "by the kernel");
     dns.publish(Arc::default());
     let maps = veer.datapath().maps();
     assert!(maps.resolvers.entries().unwrap().is_empty());
     assert!(maps.dns_views.entries().unwrap().is_empty());
     assert!(maps.dns_answers.entries().unwrap().is_empty());
-    println!("{cycles} containers came and went");
+    println!("{cycles} containers came and went, {hook:?}");
 }
 
 /// A container starts, asks, and stops: what the daemon does for it, in the daemon's order.
@@ -108,7 +114,7 @@ fn cycle(veer: &Veer<'_>, dns: &Dns, host: &Namespace, links: &mut Links, index:
     let resolver = dns.take_over(&netns).unwrap();
     let datapath = veer.datapath();
     datapath.set_resolver(netns.cookie, resolver).unwrap();
-    let loopback = datapath.answer_inside(&netns);
+    let loopback = datapath.answer_inside(&netns).unwrap();
 
     assert_eq!(asked(&inside, resolver.udp.get()), OURS);
 

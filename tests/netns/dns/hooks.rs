@@ -4,11 +4,12 @@
 use std::fmt::{self, Debug};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachType};
 use bytemuck::bytes_of;
 use lb_common::Resolver;
@@ -42,6 +43,7 @@ pub struct Names {
     views: Mutex<HashMap<MapData, u64, [u8; 40]>>,
     answers: Mutex<HashMap<MapData, [u8; 88], [u8; 432]>>,
     counts: PerCpuArray<MapData, [u64; 3]>,
+    sockets: Mutex<SkStorage<MapData, u64>>,
 }
 
 impl Hooks {
@@ -64,6 +66,7 @@ impl Hooks {
             views: Mutex::new(map("DNS_VIEWS").try_into().expect("a hash")),
             answers: Mutex::new(map("DNS_ANSWERS").try_into().expect("a hash")),
             counts: map("DNS_COUNTS").try_into().expect("an array"),
+            sockets: Mutex::new(map("DNS_SOCKETS").try_into().expect("a storage")),
         };
         Self {
             resolvers: map("RESOLVERS").try_into().expect("a hash"),
@@ -105,6 +108,11 @@ impl Hooks {
 }
 
 impl Kernel for Names {
+    fn claim(&self, socket: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
+        let mut sockets = self.sockets.lock().unwrap();
+        sockets.insert(&socket, cookie, 0).map_err(io::Error::other)
+    }
+
     fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
         let value: [u8; 40] = bytes_of(view).try_into().unwrap();
         let mut views = self.views.lock().unwrap();

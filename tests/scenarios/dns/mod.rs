@@ -3,15 +3,17 @@
 mod kernel;
 mod table;
 
+use std::net::UdpSocket;
+
 use lb_common::dns::{BODY, NAME};
 use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply};
 
-use kernel::{Kernel, now};
+use kernel::{Kernel, OURS, now};
 use table::{PORT, names, plain, rows, with};
 use veer_tests::dns::{A, wire};
 
-/// What the tests of the program itself have in their names: they need Linux 6.13.
-pub(crate) const IN_THE_KERNEL: &str = "in_the_kernel::";
+/// What tests have in their names whose program is told its namespace, as from Linux 6.13 on.
+pub(crate) const BY_NAMESPACE: &str = "by_namespace::";
 
 /// Makes whatever answers queries by these names.
 type Start = fn(&Memory) -> Kernel;
@@ -21,8 +23,11 @@ macro_rules! scenarios {
         mod natively {
             $(#[test] fn $name() { super::$name(super::Kernel::natively); })+
         }
-        mod in_the_kernel {
-            $(#[test] fn $name() { super::$name(super::Kernel::load); })+
+        mod in_the_kernel_by_namespace {
+            $(#[test] fn $name() { super::$name(super::Kernel::by_namespace); })+
+        }
+        mod in_the_kernel_by_socket {
+            $(#[test] fn $name() { super::$name(super::Kernel::by_socket); })+
         }
     };
 }
@@ -38,6 +43,26 @@ scenarios! {
 /// Nanoseconds by which the clock that programs read may be behind ours: it moves with the timer's
 /// tick, which comes a hundred times a second at least.
 const LAG: u64 = 20_000_000;
+
+/// A process that sends to the port of another namespace's daemon must not see its names.
+#[test]
+fn a_namespace_is_not_answered_what_another_one_may_ask() {
+    let names = names(now());
+    let asked = frame(&plain("db", A), PORT);
+    for start in [Kernel::by_namespace, Kernel::by_socket] {
+        let mut kernel = start(&names);
+        assert_ne!(kernel.run(&asked, &names), asked, "it is answered itself");
+
+        let empty = kernel.elsewhere();
+        assert_eq!(kernel.run(&asked, &names), asked, "no socket there");
+
+        let _own = empty
+            .run(|| UdpSocket::bind((OURS, PORT.get())))
+            .unwrap()
+            .unwrap();
+        assert_eq!(kernel.run(&asked, &names), asked, "the socket of a process");
+    }
+}
 
 /// Checks the headers around a reply and takes them off.
 fn unwrapped(asked: &[u8], replied: &[u8]) -> Vec<u8> {
@@ -170,7 +195,7 @@ fn the_time_that_is_left_is_counted_down(start: Start) {
 
 fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel(start: Start) {
     // A run of a million takes `VEER_FUZZ=1000000`.
-    let rounds = std::env::var("VEER_FUZZ").map_or(20_000, |text| text.parse().expect("a number"));
+    let rounds = std::env::var("VEER_FUZZ").map_or(10_000, |text| text.parse().expect("a number"));
     let names = names(now());
     let mut kernel = start(&names);
     let seeds: Vec<_> = rows().into_iter().map(|(_, query, _)| query).collect();

@@ -1,3 +1,4 @@
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 use bytemuck::Zeroable;
@@ -58,6 +59,10 @@ impl Fake {
 }
 
 impl Kernel for Fake {
+    fn claim(&self, _socket: BorrowedFd<'_>, _cookie: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn put_view(&self, cookie: u64, view: &View) -> io::Result<()> {
         self.views.lock().expect("no panic").insert(cookie, *view);
         Ok(())
