@@ -24,20 +24,14 @@ use lb_common::Port;
 use lb_common::dns::{Answer, Question, TABLES, View};
 
 use crate::frame::Frame;
+pub use question::Work;
 use question::{Asked, ETHERTYPE, read};
-pub use question::{Heads, TAIL, Work};
 
 /// A frame on a loopback interface.
 pub trait Datagram: Frame {
-    /// Reads Ethernet's type and what follows it.
-    fn read_heads(&self, offset: u32, into: &mut Heads) -> bool;
-
-    /// Reads `length` bytes from `offset` on to the beginning of [`Work::name`]; `false` if they do not
-    /// fit, or there are none.
-    fn read_name(&self, offset: u32, length: u32, into: &mut Work) -> bool;
-
-    /// The same for [`Work::tail`].
-    fn read_tail(&self, offset: u32, length: u32, into: &mut Work) -> bool;
+    /// Reads `length` bytes from `offset` on to [`Work::PLACE`]; `false` if they are fewer than
+    /// [`Work::SHORTEST`] or more than [`Work::LONGEST`].
+    fn read_query(&self, offset: u32, length: u32, into: &mut Work) -> bool;
 
     /// Writes `length` bytes of the body from `start` on; `start` < `BODY`, `length` <= `BODY`.
     fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool;
@@ -92,7 +86,8 @@ pub enum Became {
 /// Makes the query in `frame` its own reply, if that is known.
 #[inline(always)]
 pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) -> Became {
-    if !frame.read_heads(ETHERTYPE, &mut work.heads) || !work.heads.are_ours() {
+    let length = frame.len().wrapping_sub(ETHERTYPE);
+    if !frame.read_query(ETHERTYPE, length, work) || !work.heads.are_ours() {
         return Became::Untouched;
     }
     let port = work.heads.port();
@@ -105,23 +100,29 @@ pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) ->
     let Some(asked) = read(frame, work) else {
         return Became::Untouched;
     };
-    let now = frame.now();
-    let Some((table, answer)) = find(view, &asked, names, work, now) else {
+    let Some((table, answer)) = find(view, &asked, names, work) else {
         return Became::Untouched;
     };
-    let random = names.random();
+    // A clock and chance take some time: only where they matter.
+    let is_timed = answer.until != 0 || answer.ttl_count != 0;
+    let now = if is_timed { frame.now() } else { 0 };
+    if answer.until != 0 && now >= answer.until {
+        return Became::Untouched;
+    }
+    let samples = names.samples();
+    let is_random = samples != 0 || answer.answers > 1;
+    let random = if is_random { names.random() } else { 0 };
     if !reply::write(frame, work, &asked, answer, random, now) {
         return Became::Broken;
     }
     names.count(table, answer);
-    let samples = names.samples();
     if samples != 0 && random.is_multiple_of(samples) {
         let asked = Told {
             namespace,
-            question: &work.question,
+            question: work.question(),
             kind: asked.kind,
         };
-        names.tell(&asked, answer, now);
+        names.tell(&asked, answer, frame.now());
     }
     Became::Reply
 }
@@ -133,7 +134,6 @@ fn find<'a>(
     asked: &Asked,
     names: &'a impl Names,
     work: &mut Work,
-    now: u64,
 ) -> Option<(u32, &'a Answer)> {
     for index in 0..TABLES {
         if index >= usize::from(view.count) {
@@ -145,15 +145,14 @@ fn find<'a>(
         if is_host && !asked.is_plain {
             return None;
         }
-        work.question.table = table;
-        work.question.kind = if is_host {
+        let kind = if is_host {
             asked.kind
         } else {
             asked.own_kind()
         };
-        if let Some(answer) = names.answer(&work.question) {
-            let holds = answer.ask_daemon == 0 && (answer.until == 0 || now < answer.until);
-            return holds.then_some((table, answer));
+        work.ask(table, kind);
+        if let Some(answer) = names.answer(work.question()) {
+            return (answer.ask_daemon == 0).then_some((table, answer));
         }
     }
     None

@@ -7,8 +7,7 @@ use bytemuck::Zeroable;
 use lb_common::dns::{Answer, Question, View};
 use lb_common::{Port, Resolver};
 
-use super::{Became, Datagram, Heads, Names, Told, Work, answer};
-use crate::frame::Frame;
+use super::{Became, Datagram, Names, Told, Work, answer};
 use crate::native::Buffer;
 
 /// Bytes before the DNS header.
@@ -60,16 +59,15 @@ impl Names for Memory {
 }
 
 impl Datagram for Buffer {
-    fn read_heads(&self, offset: u32, into: &mut Heads) -> bool {
-        self.load(offset).map(|heads| *into = heads).is_some()
-    }
-
-    fn read_name(&self, offset: u32, length: u32, into: &mut Work) -> bool {
-        read(self, offset, length, &mut into.name)
-    }
-
-    fn read_tail(&self, offset: u32, length: u32, into: &mut Work) -> bool {
-        read(self, offset, length, &mut into.tail)
+    fn read_query(&self, offset: u32, length: u32, into: &mut Work) -> bool {
+        let (offset, length) = (offset as usize, length as usize);
+        let fits = (Work::SHORTEST..=Work::LONGEST).contains(&length);
+        let bytes = self.bytes.get(offset..).and_then(|rest| rest.get(..length));
+        let Some(bytes) = bytes.filter(|_| fits) else {
+            return false;
+        };
+        bytemuck::bytes_of_mut(into)[Work::PLACE..][..length].copy_from_slice(bytes);
+        true
     }
 
     fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool {
@@ -79,19 +77,6 @@ impl Datagram for Buffer {
         };
         room.copy_from_slice(&answer.body[start..start + length]);
         true
-    }
-}
-
-fn read(buffer: &Buffer, offset: u32, length: u32, into: &mut [u8]) -> bool {
-    let (offset, length) = (offset as usize, length as usize);
-    let bytes = offset.checked_add(length);
-    let bytes = bytes.and_then(|end| buffer.bytes.get(offset..end));
-    match (bytes, into.get_mut(..length)) {
-        (Some(bytes), Some(into)) if length > 0 => {
-            into.copy_from_slice(bytes);
-            true
-        }
-        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ use lb_common::dns::{NAME, Question};
 use lb_common::{Port, Resolver};
 
 use super::Datagram;
+use crate::frame::Frame;
 
 /// Where the IP header begins, after Ethernet's.
 const IP: u32 = 14;
@@ -36,50 +37,78 @@ const ARPA: [u8; 6] = *b"\x04arpa\0";
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Heads {
-    pub(super) ethertype: [u8; 2],
+    pub(super) ethertype: u16,
     pub(super) version_and_length: u8,
     pub(super) service: u8,
-    pub(super) total: [u8; 2],
-    pub(super) id: [u8; 2],
-    pub(super) fragment: [u8; 2],
+    pub(super) total: u16,
+    pub(super) id: u16,
+    pub(super) fragment: u16,
     pub(super) hops: u8,
     pub(super) protocol: u8,
-    pub(super) check: [u8; 2],
-    pub(super) source: [u8; 4],
-    pub(super) destination: [u8; 4],
-    pub(super) source_port: [u8; 2],
-    pub(super) destination_port: [u8; 2],
-    pub(super) length: [u8; 2],
-    pub(super) udp_check: [u8; 2],
-    pub(super) query: [u8; 2],
+    pub(super) check: u16,
+    pub(super) source: [u16; 2],
+    pub(super) destination: [u16; 2],
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
+    pub(super) length: u16,
+    pub(super) udp_check: u16,
+    pub(super) query: u16,
     pub(super) flags: [u8; 2],
-    pub(super) counts: [u8; 8],
+    pub(super) counts: [u16; 4],
 }
 
 const _: () = assert!(size_of::<Heads>() == 42);
 
 /// Room for one query: more than a BPF stack has.
+///
+/// # Why
+/// In words, where there are many bytes: this processor reads and writes no others at once unless it
+/// is told how they are aligned.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Work {
-    /// What is looked up.
-    pub question: Question,
-    /// The name as it came, zeros after it.
-    pub name: [u8; NAME],
-    /// What follows the name.
-    pub tail: [u8; TAIL],
+    /// What is looked up: a [`Question`].
+    key: [u64; size_of::<Question>() / 8],
+    _pad: [u8; 6],
     /// Those of the query, and then of the reply.
-    pub heads: Heads,
-    /// Always zero.
-    pub _pad: [u8; 6],
+    pub(super) heads: Heads,
+    /// What follows them, after which there is what was there before.
+    rest: [u64; REST / 8],
     /// Bytes of the name.
     length: u32,
     /// Its labels, without the root; 0: there are none, or they are not good.
     labels: u32,
 }
 
-/// Room for what follows a name: type, class and an OPT record.
-pub const TAIL: usize = 16;
+/// Bytes of a name, its type and class and an OPT record, and one.
+const REST: usize = NAME + TYPE_AND_CLASS as usize + OPT as usize + 1;
+
+impl Work {
+    /// Where a query is, from Ethernet's type on.
+    pub const PLACE: usize = core::mem::offset_of!(Self, heads);
+
+    /// The shortest and the longest query that there is room for.
+    pub const SHORTEST: usize = size_of::<Heads>();
+    pub const LONGEST: usize = Self::SHORTEST + REST;
+
+    /// What is looked up.
+    #[inline(always)]
+    pub(super) fn question(&self) -> &Question {
+        bytemuck::cast_ref(&self.key)
+    }
+
+    /// Looks for records of type `kind` in `table`.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, table: u32, kind: u16) {
+        let [first, second]: [u16; 2] = bytemuck::cast(table);
+        self.key[0] = bytemuck::cast([first, second, kind, 0]);
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> &[u8; REST] {
+        bytemuck::cast_ref(&self.rest)
+    }
+}
 
 /// A query that the kernel may answer; its name is in [`Work::question`].
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +120,7 @@ pub(super) struct Asked {
     pub(super) edns: Option<u8>,
     /// Whether it is as nearly all are: RD, neither AD nor CD nor DO.
     pub(super) is_plain: bool,
+    /// Whether it asks for PTR, of a name of an address.
     pub(super) is_arpa: bool,
     /// Whether its first label begins with an underscore.
     pub(super) is_service: bool,
@@ -102,7 +132,7 @@ impl Asked {
     pub(super) fn own_kind(&self) -> u16 {
         match self.kind {
             Question::A | Question::AAAA => self.kind,
-            Question::PTR if self.is_arpa => self.kind,
+            _ if self.is_arpa => self.kind,
             Question::SRV if self.is_service => self.kind,
             _ => Question::OTHER,
         }
@@ -113,25 +143,27 @@ impl Heads {
     /// Whether they are those of a datagram to the resolver's address in one piece.
     #[inline(always)]
     pub(super) fn are_ours(&self) -> bool {
-        let is_whole = u16::from_be_bytes(self.fragment) & 0x3fff == 0;
-        self.ethertype == [0x08, 0x00]
+        const OURS: [u16; 2] = Resolver::WORDS;
+        let is_whole = self.fragment & 0x3fff_u16.to_be() == 0;
+        self.ethertype == 0x0800_u16.to_be()
             && self.version_and_length == 0x45
             && self.protocol == UDP
-            && u32::from_ne_bytes(self.destination) == Resolver::ADDRESS
+            && self.destination[0] == OURS[0]
+            && self.destination[1] == OURS[1]
             && is_whole
     }
 
     /// Where they go to.
     #[inline(always)]
     pub(super) fn port(&self) -> Port {
-        Port::from_wire(u16::from_ne_bytes(self.destination_port))
+        Port::from_wire(self.destination_port)
     }
 
     /// Bytes after the DNS header, if every length says the same.
     #[inline(always)]
-    fn rest(&self, frame: &impl Datagram) -> Option<u32> {
-        let datagram = u32::from(u16::from_be_bytes(self.length));
-        let total = u32::from(u16::from_be_bytes(self.total));
+    fn rest(&self, frame: &impl Frame) -> Option<u32> {
+        let datagram = u32::from(u16::from_be(self.length));
+        let total = u32::from(u16::from_be(self.total));
         let agree = total == datagram + 20 && frame.len() == total + IP;
         agree.then(|| datagram.wrapping_sub(8 + 12))
     }
@@ -144,21 +176,17 @@ pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
     let plain = heads.flags == [RD, 0];
     let is_query = heads.flags[0] & !RD == 0 && heads.flags[1] & !(AD | CD) == 0;
     // One question, no answers, no authorities, at most an OPT record.
-    let counts = heads.counts;
-    let has_edns = counts[7] == 1;
-    let is_simple = u32::from_be_bytes([counts[0], counts[1], counts[2], counts[3]]) == 1 << 16
-        && u32::from_be_bytes([counts[4], counts[5], counts[6], counts[7]]) <= 1;
+    let [questions, answers, authorities, additionals] = heads.counts;
+    let has_edns = additionals == 1_u16.to_be();
+    let is_simple =
+        questions == 1_u16.to_be() && answers | authorities == 0 && (additionals == 0 || has_edns);
     if !is_query || !is_simple {
         return None;
     }
     let rest = heads.rest(frame)?;
     let after = TYPE_AND_CLASS + if has_edns { OPT } else { 0 };
     let name = rest.wrapping_sub(after);
-    work.name = [0; NAME];
-    if !frame.read_name(QUESTION, name, work) || !frame.read_tail(QUESTION + name, after, work) {
-        return None;
-    }
-    let tail = tail(&work.tail, has_edns)?;
+    let tail = tail(work.bytes(), name, has_edns)?;
     measure(work, name);
     // Read again from memory: the verifier would follow every length of name and number of labels
     // to the end of the program otherwise.
@@ -167,7 +195,7 @@ pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
     if labels == 0 || name == 0 || name > NAME as u32 {
         return None;
     }
-    let was_upper = lower(work);
+    let was_upper = lower(work, name);
     if was_upper && labels > 1 {
         return None;
     }
@@ -177,8 +205,8 @@ pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
         name,
         edns: tail.edns,
         is_plain: plain && dnssec == 0,
-        is_arpa: is_arpa(&work.question.name, name),
-        is_service: work.question.name[1] == b'_',
+        is_arpa: tail.kind == Question::PTR && is_arpa(&work.question().name, name),
+        is_service: work.question().name[1] == b'_',
     })
 }
 
@@ -189,7 +217,13 @@ struct Tail {
 
 /// What follows the name.
 #[inline(always)]
-fn tail(tail: &[u8; TAIL], has_edns: bool) -> Option<Tail> {
+fn tail(bytes: &[u8; REST], name: u32, has_edns: bool) -> Option<Tail> {
+    // As in [`is_arpa`].
+    let at = black_box(name) as usize;
+    if at > NAME {
+        return None;
+    }
+    let tail: &[u8; 15] = bytes[at..].first_chunk()?;
     let kind = u16::from_be_bytes([tail[0], tail[1]]);
     let class = u16::from_be_bytes([tail[2], tail[3]]);
     if class != CLASS_IN || kind >= FIRST_META || kind == 0 || kind == u16::from(KIND_OPT) {
@@ -213,10 +247,11 @@ fn measure(work: &mut Work, name: u32) {
     work.labels = 0;
     let mut at = 0_u32;
     for count in 0..NAME as u32 / 2 {
-        let Some(length) = work.name.get(at as usize) else {
+        let at_most = black_box(at) as usize;
+        if at_most >= NAME {
             return;
-        };
-        let length = u32::from(*length);
+        }
+        let length = u32::from(work.bytes()[at_most]);
         if length == 0 {
             if at + 1 == name {
                 work.labels = count;
@@ -230,20 +265,29 @@ fn measure(work: &mut Work, name: u32) {
     }
 }
 
-/// Puts the name into the question, in lower case. Returns whether it had upper case.
+/// Puts the name, of `length` bytes, into the question, in lower case. Returns whether it had upper
+/// case.
 #[inline(always)]
-fn lower(work: &mut Work) -> bool {
+fn lower(work: &mut Work, length: u32) -> bool {
     let mut changed = 0;
     for index in 0..NAME / 8 {
-        let start = index * 8;
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&work.name[start..start + 8]);
-        let word = u64::from_ne_bytes(bytes);
-        let lower = lower_word(word);
-        changed |= word ^ lower;
-        work.question.name[start..start + 8].copy_from_slice(&lower.to_ne_bytes());
+        let before = index as u32 * 8;
+        let mut lower = 0;
+        if length > before {
+            let word = work.rest[index] & first_bytes(length - before);
+            lower = lower_word(word);
+            changed |= word ^ lower;
+        }
+        work.key[1 + index] = lower;
     }
     changed != 0
+}
+
+/// All bits of the first `count` bytes of a word, in the order of memory; `count` > 0.
+#[inline(always)]
+fn first_bytes(count: u32) -> u64 {
+    let others = if count < 8 { 64 - 8 * count } else { 0 };
+    u64::from_le(u64::MAX >> others)
 }
 
 /// Eight bytes, those of `A` to `Z` in lower case. Lengths of labels are below `A`.

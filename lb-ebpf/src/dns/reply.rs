@@ -87,25 +87,24 @@ fn opt(flags: u8) -> [u8; OPT as usize] {
 fn turn(heads: &mut Heads, asked: &Asked, answer: &Answer, end: u32) {
     let total = (end - 14) as u16;
     heads.check = checksum(heads, total);
-    heads.total = total.to_be_bytes();
+    heads.total = total.to_be();
     core::mem::swap(&mut heads.source, &mut heads.destination);
     core::mem::swap(&mut heads.source_port, &mut heads.destination_port);
-    heads.length = (total - 20).to_be_bytes();
+    heads.length = (total - 20).to_be();
     // None, RFC 768: the datagram never leaves the host's memory.
-    heads.udp_check = [0, 0];
+    heads.udp_check = 0;
     heads.flags[0] = QR | (heads.flags[0] & RD);
     heads.flags[1] = RA | (heads.flags[1] & CD) | answer.code;
     let additionals = answer.additionals + u16::from(asked.edns.is_some());
-    let [an, ns, ar] = [answer.answers, answer.authorities, additionals].map(u16::to_be_bytes);
-    heads.counts = [0, 1, an[0], an[1], ns[0], ns[1], ar[0], ar[1]];
+    heads.counts = [1, answer.answers, answer.authorities, additionals].map(u16::to_be);
 }
 
 /// The header's checksum with another total length, RFC 1624: swapped addresses add up to the same.
 #[inline(always)]
-fn checksum(heads: &Heads, total: u16) -> [u8; 2] {
-    let not = |bytes: [u8; 2]| u32::from(!u16::from_be_bytes(bytes));
+fn checksum(heads: &Heads, total: u16) -> u16 {
+    let not = |word: u16| u32::from(!u16::from_be(word));
     let sum = not(heads.check) + not(heads.total) + u32::from(total);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
-    (!(sum as u16)).to_be_bytes()
+    (!(sum as u16)).to_be()
 }

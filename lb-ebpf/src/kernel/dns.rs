@@ -22,7 +22,7 @@ use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, Sample, View};
 use lb_common::{Port, maps as size};
-use lb_ebpf::dns::{Became, Datagram, Heads, Names, Told, Work, answer};
+use lb_ebpf::dns::{Became, Datagram, Names, Told, Work, answer};
 use lb_ebpf::resolver::Transport;
 
 use crate::maps::Maps;
@@ -162,28 +162,18 @@ impl Names for Here {
 
 impl Datagram for Skb {
     #[inline(always)]
-    fn read_heads(&self, offset: u32, into: &mut Heads) -> bool {
-        let context = self.context().skb.skb;
-        // SAFETY: the helper writes as many bytes as `into` has, or fails.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                context.cast(),
-                offset,
-                core::ptr::from_mut(into).cast(),
-                size_of::<Heads>() as u32,
-            )
+    fn read_query(&self, offset: u32, length: u32, into: &mut Work) -> bool {
+        if length < Work::SHORTEST as u32 {
+            return false;
+        }
+        let Some(length) = bounded::<{ Work::LONGEST }>(length) else {
+            return false;
         };
-        result == 0
-    }
-
-    #[inline(always)]
-    fn read_name(&self, offset: u32, length: u32, into: &mut Work) -> bool {
-        read(self, offset, length, &mut into.name)
-    }
-
-    #[inline(always)]
-    fn read_tail(&self, offset: u32, length: u32, into: &mut Work) -> bool {
-        read(self, offset, length, &mut into.tail)
+        let context = self.context().skb.skb;
+        // SAFETY: the place is within the value.
+        let place = unsafe { core::ptr::from_mut(into).cast::<u8>().add(Work::PLACE) };
+        // SAFETY: the value has as many bytes from there on as `length` can be, and more.
+        unsafe { bpf_skb_load_bytes(context.cast(), offset, place.cast(), length) == 0 }
     }
 
     #[inline(always)]
@@ -201,16 +191,6 @@ impl Datagram for Skb {
         // SAFETY: `from` has `length` readable bytes.
         unsafe { bpf_skb_store_bytes(context, offset, from.cast(), length, 0) == 0 }
     }
-}
-
-#[inline(always)]
-fn read<const N: usize>(skb: &Skb, offset: u32, length: u32, into: &mut [u8; N]) -> bool {
-    let Some(length) = bounded::<N>(length) else {
-        return false;
-    };
-    let (context, into) = (skb.context().skb.skb, into.as_mut_ptr());
-    // SAFETY: `length` bytes fit.
-    unsafe { bpf_skb_load_bytes(context.cast(), offset, into.cast(), length) == 0 }
 }
 
 /// `length`, if it is from 1 to `N`.
