@@ -8,6 +8,7 @@
 mod boot;
 mod conformance;
 mod dns;
+mod examples;
 mod many;
 mod matrix;
 mod ports;

@@ -106,7 +106,8 @@ impl Daemon {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn try_veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Output {
+    /// The same, however it ends.
+    pub fn try_veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Output {
         let mut command = Command::new(program());
         command.args(words).stdin(Stdio::null());
         self.host.run(|| command.output()).unwrap().unwrap()

@@ -270,6 +270,13 @@ impl<'h> Veer<'h> {
         self.apply();
     }
 
+    /// Publishes a port of SCTP, which keeps its number, on every address of the host.
+    pub fn publish_sctp(&mut self, port: u16, station: &Station) {
+        let first_slot = self.wish_slot(station, port);
+        self.wish_frontends(port, 132, 50, first_slot);
+        self.apply();
+    }
+
     /// The same for many ports under the container's own numbers, each with Frontends of its own.
     pub fn publish_same(&mut self, ports: RangeInclusive<u16>, station: &Station) {
         for port in ports {
@@ -279,6 +286,20 @@ impl<'h> Veer<'h> {
     }
 
     fn wish_published(&mut self, host_port: u16, station: &Station, port: u16) {
+        let first_slot = self.wish_slot(station, port);
+        for (protocol, id) in [(6, 40), (17, 42)] {
+            self.wanted.cells.put(Run {
+                protocol,
+                first: host_port,
+                last: host_port,
+                cell: host_port,
+            });
+            self.wish_frontends(host_port, protocol, id, first_slot);
+        }
+    }
+
+    /// A table with the container's `port` alone: the index of its slot.
+    fn wish_slot(&mut self, station: &Station, port: u16) -> u32 {
         let slot = Slot {
             endpoint: self.id(station),
             port: Port::new(port),
@@ -287,25 +308,22 @@ impl<'h> Veer<'h> {
         let first_slot = self.next_slot;
         self.next_slot += 1;
         self.wanted.slots.insert(first_slot, vec![slot]);
-        for (index, protocol) in [6, 17].into_iter().enumerate() {
-            self.wanted.cells.put(Run {
-                protocol,
-                first: host_port,
-                last: host_port,
-                cell: host_port,
-            });
-            for is_v4 in [true, false] {
-                let address = FrontendKey::wildcard(is_v4);
-                let key = FrontendKey::published(address, Port::new(host_port), protocol);
-                let frontend = Frontend {
-                    id: 40 + index as u32 * 2 + u32::from(is_v4),
-                    first_slot,
-                    slot_count: 1,
-                    origin: Port::new(host_port),
-                    ..Frontend::default()
-                };
-                self.wanted.frontends.insert(key, frontend);
-            }
+        first_slot
+    }
+
+    /// Frontends of both families, with this id and the next one.
+    fn wish_frontends(&mut self, host_port: u16, protocol: u8, id: u32, first_slot: u32) {
+        for is_v4 in [true, false] {
+            let address = FrontendKey::wildcard(is_v4);
+            let key = FrontendKey::published(address, Port::new(host_port), protocol);
+            let frontend = Frontend {
+                id: id + u32::from(is_v4),
+                first_slot,
+                slot_count: 1,
+                origin: Port::new(host_port),
+                ..Frontend::default()
+            };
+            self.wanted.frontends.insert(key, frontend);
         }
     }
 

@@ -17,6 +17,7 @@ mod hops;
 mod lifetime;
 mod ports;
 mod refusals;
+mod sctp;
 mod spoofing;
 mod streams;
 mod traffic;

@@ -2,9 +2,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use lb_common::Reason;
 use lb_userspace::netns::Namespace;
 use veer_tests::deadline::within;
 use veer_tests::host::{Host, TestNetwork};
@@ -177,6 +179,42 @@ fn a_stream_to_the_outside_leaves_under_the_hosts_name_whole() {
             assert!(answer.client.port() >= 61_000, "{answer:?}");
         }
         client.ping(outsider(family), b"are you there").unwrap();
+    }
+}
+
+#[test]
+fn what_is_too_large_for_the_way_out_is_told_and_arrives_whole_in_smaller_pieces() {
+    let ground = Host::new();
+    let (_network, client, outside, veer) = site(&ground, "client");
+    for (space, name) in [(&ground.namespace, "up0"), (&outside, "eth0")] {
+        let words = ["link", "set", name, "mtu", "1300"];
+        let set = space.run(|| Command::new("ip").args(words).status());
+        assert!(set.unwrap().unwrap().success(), "{words:?}");
+    }
+
+    for family in Family::BOTH {
+        let (_tcp, _udp) = (
+            veer_tests::server::serve_tcp(&outside, "outside", family, 443),
+            veer_tests::server::serve_udp(&outside, "outside", family, 443),
+        );
+        let to = SocketAddr::new(outsider(family), 443);
+        let before = veer.count(Reason::TooBigSent);
+
+        let socket = client.udp(family, 0);
+        socket.connect(to).unwrap();
+        socket.set_read_timeout(Some(MOMENT)).unwrap();
+        let question = vec![7; 1_400];
+        let mut answered = None;
+        within(PATIENCE, "a datagram is answered whole", || {
+            answered = ask_with(&socket, &question).ok();
+            answered.is_some()
+        });
+
+        let (answer, echo) = answered.unwrap();
+        assert_eq!(answer.client.ip(), host(family));
+        assert!(echo == question, "not what was sent");
+        assert!(veer.count(Reason::TooBigSent) > before, "{family:?}");
+        assert_eq!(streams(&client.namespace, to).client.ip(), host(family));
     }
 }
 
