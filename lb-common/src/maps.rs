@@ -31,6 +31,7 @@
 //! | `LIMITS` | per-CPU array | [`crate::Limit`] | [`crate::Bucket`] |
 //! | `EVENTS` | ring buffer | | [`crate::Event`] |
 //! | `RESOLVERS` | hash | namespace cookie | [`crate::Resolver`] |
+//! | `DNS_LEADS` | hash | namespace cookie | [`crate::Resolver`], where no program on sockets leads to it |
 //! | `HEARTBEAT` | array of 1 | 0 | u64: nanoseconds since boot |
 //! | `DNS_VIEWS` | hash | namespace cookie | [`crate::dns::View`] |
 //! | `DNS_ANSWERS` | hash | [`crate::dns::Question`] | [`crate::dns::Answer`] |

@@ -20,6 +20,7 @@ mod checksum;
 mod collect;
 mod deliver;
 pub mod dns;
+pub mod dns_lead;
 mod endpoint_in;
 mod family;
 mod forward;

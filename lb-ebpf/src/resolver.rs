@@ -67,9 +67,8 @@ pub fn lead(
     if !is_ours && (!resolver.stands_for(destination.v4_word()) || asker.is_daemon()) {
         return None;
     }
-    let is_alive = asker.now().saturating_sub(asker.heartbeat()) < Resolver::PATIENCE;
     let port = port_of(&resolver, transport);
-    if is_alive && asker.listens(transport, port) {
+    if is_alive(asker.now(), asker.heartbeat()) && asker.listens(transport, port) {
         if !is_ours {
             asker.remember(port, destination);
         }
@@ -106,13 +105,19 @@ pub fn restore(
     Some(other.unwrap_or(*source))
 }
 
+/// Whether the daemon answers, given when it was heard of last; nanoseconds since boot.
+#[inline(always)]
+pub(crate) fn is_alive(now: u64, heartbeat: u64) -> bool {
+    now.saturating_sub(heartbeat) < Resolver::PATIENCE
+}
+
 #[inline(always)]
 fn is_ours(address: &Addr) -> bool {
     address.is_v4() && address.v4_word() == Resolver::ADDRESS
 }
 
 #[inline(always)]
-fn port_of(resolver: &Resolver, transport: Transport) -> Port {
+pub(crate) fn port_of(resolver: &Resolver, transport: Transport) -> Port {
     match transport {
         Transport::Udp => resolver.udp,
         Transport::Tcp => resolver.tcp,
@@ -120,7 +125,7 @@ fn port_of(resolver: &Resolver, transport: Transport) -> Port {
 }
 
 #[inline(always)]
-fn dockers_port(resolver: &Resolver, transport: Transport) -> Port {
+pub(crate) fn dockers_port(resolver: &Resolver, transport: Transport) -> Port {
     match transport {
         Transport::Udp => resolver.docker_udp,
         Transport::Tcp => resolver.docker_tcp,

@@ -13,7 +13,7 @@ use lb_common::{
     FrontendKey, Interface, InterfaceFlags, Mac, Network, NetworkFlags, Port, Reason, Slot, Veth,
     VethFlags,
 };
-use lb_userspace::config::Maps;
+use lb_userspace::config::{Lead, Maps};
 use lb_userspace::datapath::{Datapath, Filter, Hook, OBJECT, Options};
 use lb_userspace::instance::Instance;
 use lb_userspace::reconcile::{Fact, Role, Run, State, plan};
@@ -98,6 +98,7 @@ impl<'h> Veer<'h> {
             sizes,
             // No cgroup: nothing here asks for names, and the real root belongs to everybody.
             cgroup: Some(folder.path().to_path_buf()),
+            lead: Lead::Sockets,
             hook,
             object: OBJECT,
             log: false,

@@ -1,7 +1,7 @@
 //! The kernel programs: one short function for each hook.
 //!
 //! Decisions are in the library; packet bytes are in `skb`, maps in `maps`. `unsafe` lives in those
-//! two, in `socket` and in `dns`, which has packets and maps of its own.
+//! two, in `socket` and `lead`, and in `dns`, which has packets and maps of its own.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",
@@ -11,6 +11,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod dns;
+#[cfg(target_arch = "bpf")]
+mod lead;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

@@ -79,6 +79,7 @@ impl Api for Host {
             dns: DnsReport {
                 taken_over: 3,
                 wanted: 3,
+                lead: "sockets".into(),
                 ..DnsReport::default()
             },
             latency: Latency {

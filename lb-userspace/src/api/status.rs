@@ -79,6 +79,9 @@ pub struct DnsReport {
     pub taken_over: usize,
     /// Namespaces whose queries veer should answer.
     pub wanted: usize,
+    /// What leads them to veer: `sockets` or `loopback`.
+    #[serde(default)]
+    pub lead: String,
     /// Queries answered from our records.
     pub answered: u64,
     /// Queries answered by the kernel, without the daemon.

@@ -51,9 +51,14 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "ports       {}", ports(&status.ports))?;
     writeln!(
         out,
-        "dns         {} of {} namespaces; {} by kernel, {} by daemon, {} kept, {} forwarded, {} failed",
+        "dns         {} of {} namespaces{}; {} by kernel, {} by daemon, {} kept, {} forwarded, {} failed",
         dns.taken_over,
         dns.wanted,
+        if dns.lead == "loopback" {
+            " on loopback"
+        } else {
+            ""
+        },
         dns.in_kernel,
         dns.answered,
         dns.cached + dns.stale,

@@ -142,6 +142,12 @@ impl Page<'_> {
             |c| c.dns.takeover.to_string(),
         );
         self.key(
+            "lead",
+            "What leads them to veer: sockets (programs on sockets), loopback (programs on containers' \
+             loopback interfaces) or auto.",
+            |c| format!("{:?}", c.dns.lead.name()),
+        );
+        self.key(
             "kernel",
             "Whether the kernel answers what it surely knows, without waking anybody.",
             |c| c.dns.kernel.to_string(),

@@ -148,6 +148,8 @@ impl Default for Limits {
 pub struct Dns {
     /// Whether served containers' queries to 127.0.0.11 are answered by veer.
     pub takeover: bool,
+    /// What leads them to veer.
+    pub lead: Lead,
     /// Whether the kernel answers what it can.
     pub kernel: bool,
     /// Seconds that clients may keep an answer of ours.
@@ -182,6 +184,29 @@ pub struct Dns {
     pub query_log: u32,
 }
 
+/// What leads containers' queries to veer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lead {
+    /// The first of the others that works here for all containers.
+    #[default]
+    Auto,
+    /// Programs on sockets, attached to the root of the cgroup2 tree.
+    Sockets,
+    /// Programs on containers' loopback interfaces, beside Docker's NAT rules.
+    Loopback,
+}
+
+impl Lead {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Sockets => "sockets",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
 /// Which of several name servers is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerOrder {
@@ -206,6 +231,7 @@ impl Default for Dns {
     fn default() -> Self {
         Self {
             takeover: true,
+            lead: Lead::Auto,
             kernel: true,
             ttl: 5,
             tasks: true,

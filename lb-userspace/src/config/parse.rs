@@ -194,6 +194,7 @@ impl Config {
         }
         section.read("ttl", &mut dns.ttl, values::seconds(0..=DAY))?;
         section.read("stale", &mut dns.stale, values::seconds(0..=7 * DAY))?;
+        section.read("lead", &mut dns.lead, values::lead)?;
         section.read("order", &mut dns.order, values::server_order)?;
         section.read("in_flight", &mut dns.in_flight, values::number(1..=65_536))?;
         section.read("cache", &mut dns.cache, values::number(0..=1_000_000))?;

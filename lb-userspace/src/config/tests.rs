@@ -50,6 +50,7 @@ refusals_per_second = 7
 events_per_second = 0
 [dns]
 takeover = false
+lead = "loopback"
 kernel = false
 ttl = "0s"
 tasks = false

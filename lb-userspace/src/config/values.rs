@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::error::Wrong;
 use super::section::Value;
-use super::{GroupName, LogFormat, Masquerade, Mode, ProviderChoice, ServerOrder, Vips};
+use super::{GroupName, Lead, LogFormat, Masquerade, Mode, ProviderChoice, ServerOrder, Vips};
 use crate::model::{EndpointMode, Protocol};
 
 /// A day in seconds.
@@ -87,6 +87,11 @@ pub(super) fn provider(value: Value<'_>) -> Result<ProviderChoice, Wrong> {
         ProviderChoice::Lab,
     ];
     one_of(value, "a provider", &providers.map(|p| (p.name(), p)))
+}
+
+pub(super) fn lead(value: Value<'_>) -> Result<Lead, Wrong> {
+    let leads = [Lead::Auto, Lead::Sockets, Lead::Loopback];
+    one_of(value, "a way", &leads.map(|lead| (lead.name(), lead)))
 }
 
 pub(super) fn server_order(value: Value<'_>) -> Result<ServerOrder, Wrong> {

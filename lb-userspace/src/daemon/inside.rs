@@ -1,8 +1,9 @@
-//! The namespaces in which the kernel answers names by itself.
+//! The namespaces in which programs are on the loopback interface: those that answer names, or those that
+//! lead queries to the daemon.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::datapath::{Datapath, Loopback};
+use crate::datapath::{Datapath, Led, Loopback};
 use crate::model::Netns;
 use crate::netns::{AT_ONCE, for_each};
 
@@ -12,6 +13,8 @@ pub(super) struct Inside {
     /// By the cookies of their namespaces.
     attached: BTreeMap<u64, Loopback>,
     waiting: VecDeque<Netns>,
+    /// Where queries are led inside, by the same.
+    led: BTreeMap<u64, Led>,
 }
 
 impl Inside {
@@ -20,8 +23,19 @@ impl Inside {
         self.waiting.push_back(netns);
     }
 
+    /// Notes that queries are led in this namespace.
+    pub(super) fn keep(&mut self, cookie: u64, led: Led) {
+        self.led.insert(cookie, led);
+    }
+
+    /// Whether queries are led in this namespace.
+    pub(super) fn leads(&self, cookie: u64) -> bool {
+        self.led.contains_key(&cookie)
+    }
+
     /// Leaves the namespace's queries to others.
     pub(super) fn forget(&mut self, cookie: u64) {
+        self.led.remove(&cookie);
         self.attached.remove(&cookie);
         self.waiting.retain(|netns| netns.cookie != cookie);
     }

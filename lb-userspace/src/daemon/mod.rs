@@ -119,6 +119,7 @@ impl Daemon {
         let mut places =
             datapath::Options::here(config.maps).context("find this network namespace")?;
         places.log = options.log_packets;
+        places.lead = config.dns.lead;
         let (mut datapath, adopted) = block_in_place(|| Datapath::open(&places))?;
         let instance = places.instance.clone();
         tracing::info!(%instance, adopted = adopted.found, "the datapath is loaded");
@@ -127,6 +128,7 @@ impl Daemon {
             tracing::warn!(subject = %notice.subject, message = %notice.message, "notice");
         }
 
+        datapath.forget_leads()?;
         forget_resolvers(&datapath)?;
         let dns = start_dns(&datapath, &config, &instance.folder())?;
         let events = datapath.events()?;
@@ -206,6 +208,7 @@ impl Daemon {
                 // An Engine that is back may have been started otherwise.
                 changed = self.feed.health.changed(), if self.looking.is_none() => {
                     changed.context("the provider ended")?;
+                    self.rounds.expect_other_rules();
                     self.look();
                 }
                 host = seen(&mut self.looking) => self.seen(host),
@@ -329,7 +332,8 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
     let options = dns::Options {
         resolv_conf: resolv_conf(config, folder)?,
         forwarding: settings::forwarding(&config.dns),
-        kernel: if config.dns.kernel {
+        // Docker's rules would change what the kernel has made the answer.
+        kernel: if config.dns.kernel && !datapath.leads_inside() {
             Some(Arc::new(datapath.names()?))
         } else {
             None

@@ -1,9 +1,12 @@
-//! Containers without connection tracking: Docker's NAT rules for 127.0.0.11 are taken out of the
-//! namespaces whose queries veer answers, if the configuration says so, and put back when it no longer
-//! does.
+//! Docker's NAT rules for 127.0.0.11 inside containers, and where they say that its resolver listens.
 //!
-//! The programs on sockets know where Docker's resolver listens before its rules go, and lead there
-//! when veer does not answer: nothing else changes for containers.
+//! Containers without connection tracking: the rules are taken out of the namespaces whose queries veer
+//! answers, if the configuration says so, and put back when it no longer does. The programs on sockets know
+//! where Docker's resolver listens before its rules go, and lead there when veer does not answer: nothing
+//! else changes for containers.
+//!
+//! Where queries are led on the loopback interface the rules stay: the programs there only have to know what
+//! they have made of a query.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,18 +23,52 @@ use crate::reconcile::Desired;
 /// the container's first instruction, or when it is connected to its first network.
 const LOOKS: u8 = 3;
 
-/// What was taken away, by the cookie of its namespace.
+/// What becomes of the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Nobody needs to know them.
+    Ignored,
+    /// They are taken away.
+    Removed,
+    /// They stay, and are known.
+    Known,
+}
+
+impl Rules {
+    /// As it is configured, and as queries are led.
+    pub(super) fn wanted(shared: &Shared) -> Self {
+        let is_removed = shared.config.load().dns.no_conntrack;
+        match shared.datapath().leads_inside() {
+            true => {
+                if is_removed {
+                    tracing::warn!(
+                        "no_conntrack is left out: Docker's rules are needed where queries are led on \
+                         loopback interfaces"
+                    );
+                }
+                Self::Known
+            }
+            false if is_removed => Self::Removed,
+            false => Self::Ignored,
+        }
+    }
+}
+
+/// What was taken away, or is known, by the cookie of its namespace.
 #[derive(Debug)]
 pub(super) struct Quiet {
     nat: Nat,
+    rules: Rules,
     taken: BTreeMap<u64, Taken>,
     looks: BTreeMap<u64, u8>,
 }
 
 impl Quiet {
-    /// Begins with what a former daemon has taken away. Without `wanted` that is put back.
-    pub(super) fn start(nat: Nat, wanted: bool) -> Self {
-        if !wanted && let Err(error) = nat.put_all_back() {
+    /// Begins with what a former daemon has taken away. That is put back unless `rules` are to be removed.
+    pub(super) fn start(nat: Nat, rules: Rules) -> Self {
+        if rules != Rules::Removed
+            && let Err(error) = nat.put_all_back()
+        {
             tracing::warn!(%error, "not all of Docker's rules in containers are back");
         }
         let all = nat.all().unwrap_or_else(|error| {
@@ -40,6 +77,7 @@ impl Quiet {
         });
         Self {
             nat,
+            rules,
             taken: all.into_iter().map(|it| (it.netns.cookie, it)).collect(),
             looks: BTreeMap::new(),
         }
@@ -51,8 +89,16 @@ impl Quiet {
         taken.map_or(resolver, |taken| taken.beside(resolver))
     }
 
+    /// Looks for the rules anew where they only have to be known.
+    pub(super) fn look_again(&mut self) {
+        if self.rules == Rules::Known {
+            self.taken.clear();
+            self.looks.clear();
+        }
+    }
+
     /// Takes the rules out of every namespace of `desired` in which they are for sure and that veer
-    /// answers; forgets those that are not served any more.
+    /// answers, or learns them; forgets those that are not served any more.
     pub(super) fn run(&mut self, shared: &Shared, desired: &Desired, observed: &Observed) {
         let served = |cookie: &u64| {
             desired
@@ -70,7 +116,7 @@ impl Quiet {
             self.put_back(cookie);
         }
         self.looks.retain(|cookie, _| served(cookie));
-        if !shared.config.load().dns.no_conntrack {
+        if self.rules == Rules::Ignored {
             return;
         }
         let answered = shared.dns.served_namespaces();
@@ -79,15 +125,22 @@ impl Quiet {
             let is_done = self.taken.contains_key(&netns.cookie) || looks >= LOOKS;
             !is_done && answered.contains(&netns.cookie)
         };
-        let due: Vec<&Netns> = running(observed).filter(is_due).collect();
+        let running: Vec<&Netns> = running(observed).collect();
+        let arriving = observed.arriving.iter().map(|it| &it.netns);
+        // What only has to be known is there as soon as the container's interface is.
+        let arriving = arriving.filter(|_| self.rules == Rules::Known);
+        let all = running.iter().copied().chain(arriving);
+        let due: Vec<&Netns> = all.filter(is_due).collect();
         let results = for_each(&due, |netns| self.take(shared, netns));
         for (netns, result) in due.into_iter().zip(results) {
-            *self.looks.entry(netns.cookie).or_default() += 1;
+            if running.contains(&netns) {
+                *self.looks.entry(netns.cookie).or_default() += 1;
+            }
             match result {
                 Ok(taken) => self.taken.extend(taken.map(|it| (netns.cookie, it))),
                 Err(error) => {
                     let netns = netns.path.display();
-                    tracing::warn!(%netns, %error, "connections are tracked in a container");
+                    tracing::warn!(%netns, %error, "Docker's rules in a container stay as they are");
                 }
             }
         }
@@ -100,7 +153,9 @@ impl Quiet {
         let ours = shared.dns.take_over(netns).map_err(io::Error::other)?;
         let set = |resolver| shared.datapath().set_resolver(netns.cookie, resolver);
         set(found.beside(ours)).map_err(io::Error::other)?;
-        self.nat.take(&found)?;
+        if self.rules == Rules::Removed {
+            self.nat.take(&found)?;
+        }
         Ok(Some(found))
     }
 
@@ -108,6 +163,7 @@ impl Quiet {
     pub(super) fn put_back(&mut self, cookie: u64) {
         self.looks.remove(&cookie);
         if let Some(taken) = self.taken.remove(&cookie)
+            && self.rules != Rules::Known
             && let Err(error) = self.nat.put_back(&taken)
         {
             let netns = taken.netns.path.display();

@@ -18,7 +18,7 @@ use super::failures::Subject;
 use super::inside::Inside;
 use super::memory;
 use super::pace::Pace;
-use super::quiet::Quiet;
+use super::quiet::{Quiet, Rules};
 use super::report::View;
 use super::shared::Shared;
 use super::visits::{Visit, Visited};
@@ -70,9 +70,10 @@ impl Rounds {
                 datapath.sizes(shared.config.load().maps),
             )
         };
-        let rules = Table::open(shared.instance.rules());
+        let table = Table::open(shared.instance.rules());
         let nat = Nat::open(shared.instance.nat());
-        let quiet = Quiet::start(nat, shared.config.load().dns.no_conntrack);
+        let rules = Rules::wanted(&shared);
+        let quiet = Quiet::start(nat, rules);
         let sysctls = Sysctls::open(shared.instance.sysctls());
         let saved = identities::load(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "identities are taken from the maps instead");
@@ -90,7 +91,7 @@ impl Rounds {
             inside: Inside::default(),
             pace: Pace::default(),
             sysctls,
-            rules,
+            rules: table,
             quiet,
         })
     }
@@ -283,11 +284,17 @@ impl Rounds {
             datapath
                 .set_resolver(visit.netns.cookie, resolver)
                 .map_err(|error| error.to_string())?;
-            Ok(())
+            let is_missing = datapath.leads_inside() && !self.inside.leads(visit.netns.cookie);
+            let led = is_missing.then(|| datapath.lead_inside(&visit.netns));
+            led.transpose()
+                .map_err(|error| format!("lead DNS queries inside: {error}"))
         });
         for (visit, result) in due.into_iter().zip(results) {
             match result {
-                Ok(()) => {
+                Ok(led) => {
+                    if let Some(led) = led {
+                        self.inside.keep(visit.netns.cookie, led);
+                    }
                     let is_new = self.visited.taken_over(visit);
                     if is_new && self.shared.dns.answers_in_kernel() {
                         self.inside.want(visit.netns.clone());
@@ -307,6 +314,11 @@ impl Rounds {
     /// there, which is why this comes after a round and not in it.
     pub(super) fn answer_inside(&mut self) {
         self.inside.attach_some(&self.shared.datapath());
+    }
+
+    /// Looks for Docker's rules in containers anew: the Engine may have been started again.
+    pub(super) fn expect_other_rules(&mut self) {
+        self.quiet.look_again();
     }
 
     fn leave(&mut self, cookies: &[u64]) {

@@ -68,6 +68,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("engine", old.engine != new.engine),
         ("maps", old.maps != new.maps),
         ("dns.takeover", old.dns.takeover != new.dns.takeover),
+        ("dns.lead", old.dns.lead != new.dns.lead),
         ("dns.kernel", old.dns.kernel != new.dns.kernel),
         (
             "dns.no_conntrack",

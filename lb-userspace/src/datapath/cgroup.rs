@@ -4,35 +4,39 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::Options;
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
 use super::mounts;
 use super::pins::{self, Pins};
 use super::programs::{Programs, SOCKET};
 
-/// Attaches every socket program to `cgroup`, or to the cgroup2 root; programs of an older veer are
+/// Attaches every socket program to the cgroup that is chosen, or to the cgroup2 root; programs of an older veer are
 /// replaced one by one, each in one step. Where that cannot be done nothing stays attached, and a
 /// warning says why: everything else works without.
 pub(super) fn attach(
     programs: &Programs,
     pins: &Pins,
-    cgroup: Option<&Path>,
+    options: &Options,
 ) -> Result<Option<Warning>, DatapathError> {
-    let (path, nested) = match target(cgroup) {
+    let target = match Target::open(options) {
         Ok(target) => target,
         Err(cause) => return give_up(pins, cause.to_string()),
     };
+    let path = target.path;
     for (name, attach_type) in SOCKET {
-        if let Err(error) = attach_one(programs, pins, &path, name, attach_type) {
+        if let Err(error) = attach_one(programs, pins, &target.folder, name, attach_type) {
             return give_up(
                 pins,
                 format!("attach {name} to {}: {error}", path.display()),
             );
         }
     }
-    Ok(nested.then_some(Warning::NestedCgroup { cgroup: path }))
+    Ok(target
+        .is_nested
+        .then_some(Warning::NestedCgroup { cgroup: path }))
 }
 
 /// Takes every socket program off, and gives how many there were.
@@ -53,20 +57,45 @@ fn give_up(pins: &Pins, cause: String) -> Result<Option<Warning>, DatapathError>
     Ok(Some(Warning::NoTakeover { cause }))
 }
 
-/// The cgroup, and whether it is only a part's root.
-fn target(cgroup: Option<&Path>) -> io::Result<(PathBuf, bool)> {
-    if let Some(chosen) = cgroup {
-        return Ok((chosen.to_owned(), false));
+/// The cgroup that programs are attached to.
+struct Target {
+    path: PathBuf,
+    folder: File,
+    /// Whether it is only a part's root.
+    is_nested: bool,
+}
+
+impl Target {
+    fn open(options: &Options) -> io::Result<Self> {
+        let is_nested = options.cgroup.is_none() && mounts::is_in_cgroup_namespace()?;
+        let chosen = match &options.cgroup {
+            Some(chosen) => Some(chosen.clone()),
+            None => mounts::cgroup2()?,
+        };
+        let (path, folder) = match chosen {
+            Some(path) => {
+                let opened = File::open(&path);
+                let failed = |error| io::Error::other(format!("open {}: {error}", path.display()));
+                (path.clone(), opened.map_err(failed)?)
+            }
+            // The links that will be made keep the tree, which needs to be mounted nowhere.
+            None => (
+                PathBuf::from("the cgroup2 tree"),
+                mounts::open_cgroup2(&options.folder.join("cgroup2"))?,
+            ),
+        };
+        Ok(Self {
+            path,
+            folder,
+            is_nested,
+        })
     }
-    let missing = "cgroup2 is not mounted; try `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`";
-    let root = mounts::cgroup2()?.ok_or_else(|| io::Error::other(missing))?;
-    Ok((root, mounts::is_in_cgroup_namespace()?))
 }
 
 fn attach_one(
     programs: &Programs,
     pins: &Pins,
-    cgroup: &Path,
+    folder: &File,
     name: &'static str,
     attach_type: AttachType,
 ) -> Result<(), DatapathError> {
@@ -76,7 +105,6 @@ fn attach_one(
         source,
     };
     let program = programs.get(name)?;
-    let folder = File::open(cgroup).map_err(failed)?;
     let inode = folder.metadata().map_err(failed)?.ino();
     let path = pins.cgroup_link(name);
     if let Ok(link) = bpf::open_pin(&path) {

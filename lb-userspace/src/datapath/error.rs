@@ -132,6 +132,17 @@ pub enum Warning {
     NoTakeover { cause: String },
 
     #[error(
+        "DNS queries of containers are led on their loopback interfaces, and answered by the daemon alone: \
+         {cause}"
+    )]
+    LedInside { cause: String },
+
+    #[error(
+        "lead = \"loopback\" needs Linux 6.13 and is left out: programs on sockets lead DNS queries"
+    )]
+    NotLedInside,
+
+    #[error(
         "attached only to the cgroups below this one, because veer runs in a cgroup namespace: DNS of \
          containers elsewhere stays with Docker; run veer in the host's cgroup namespace"
     )]
@@ -147,7 +158,9 @@ impl Warning {
     fn subject(&self) -> String {
         match self {
             Self::SizeKept { map, .. } => format!("map {map}"),
-            Self::NoTakeover { .. } => "dns takeover".to_owned(),
+            Self::NoTakeover { .. } | Self::LedInside { .. } | Self::NotLedInside => {
+                "dns takeover".to_owned()
+            }
             Self::NestedCgroup { cgroup } => format!("cgroup {}", cgroup.display()),
             Self::OtherLayout { path } => format!("folder {}", path.display()),
         }

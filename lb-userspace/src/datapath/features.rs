@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use aya::programs::ProgramType;
-use aya::sys::{BpfHelper, is_helper_supported};
+use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 
 use super::bpf;
 use super::error::DatapathError;
@@ -82,6 +82,7 @@ pub fn features(bpffs: &Path) -> Vec<Feature> {
         tcx_feature(),
         redirect_peer_feature(),
         cgroup2_feature(),
+        lead_feature(),
         names_feature(),
     ]
 }
@@ -258,6 +259,12 @@ pub(super) fn knows_namespace() -> bool {
     is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
 }
 
+/// Whether DNS queries can be led on loopback interfaces, by programs that are told in which namespace they
+/// are: Linux 6.13.
+pub fn can_lead_inside() -> bool {
+    knows_namespace()
+}
+
 /// Whether `bpf_redirect_peer` itself marks packets as being for their receiver.
 pub(super) fn peers_are_receivers() -> bool {
     kernel().is_ok_and(|(kernel, _)| kernel >= SCRUBS)
@@ -273,18 +280,56 @@ fn names_feature() -> Feature {
 }
 
 fn cgroup2_feature() -> Feature {
-    let remedy = "DNS stays with Docker; mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified";
+    let remedy = "boot a kernel with CONFIG_CGROUPS";
     let nested = mounts::is_in_cgroup_namespace().unwrap_or(false);
     match mounts::cgroup2() {
         Ok(Some(root)) if nested => Feature::warning(
             "cgroup2",
             format!("{} is the root of a cgroup namespace only", root.display()),
-            "DNS of containers elsewhere stays with Docker; run veer in the host's cgroup namespace",
+            "programs on sockets see containers below it alone; run veer in the host's cgroup namespace",
         ),
         Ok(Some(root)) => Feature::good("cgroup2", format!("mounted at {}", root.display())),
-        Ok(None) => Feature::warning("cgroup2", "not mounted", remedy),
+        Ok(None) => match mounts::knows_cgroup2() {
+            Ok(true) => Feature::good(
+                "cgroup2",
+                "not mounted; veer needs no more than that it exists",
+            ),
+            Ok(false) => Feature::warning("cgroup2", "missing", remedy),
+            Err(error) => Feature::warning("cgroup2", error.to_string(), remedy),
+        },
         Err(error) => Feature::warning("cgroup2", error.to_string(), remedy),
     }
+}
+
+/// What leads containers' DNS queries to veer here, if the configuration leaves the choice.
+fn lead_feature() -> Feature {
+    let name = "DNS takeover";
+    match (sockets_hindrance(), can_lead_inside()) {
+        (None, _) => Feature::good(name, "by programs on sockets"),
+        (Some(cause), true) => Feature::warning(
+            name,
+            format!("on containers' loopback interfaces, because {cause}"),
+            "all works; with programs on sockets the kernel answers as well, and the default bridge is served",
+        ),
+        (Some(cause), false) => Feature::warning(
+            name,
+            format!("none: Docker's resolver answers, because {cause}"),
+            "Linux 6.13 or later can do without programs on sockets",
+        ),
+    }
+}
+
+/// Why programs on sockets cannot lead the queries of all containers.
+fn sockets_hindrance() -> Option<&'static str> {
+    if !is_program_supported(ProgramType::CgroupSockAddr).unwrap_or(true) {
+        return Some("the kernel lacks CONFIG_CGROUP_BPF");
+    }
+    if mounts::is_in_cgroup_namespace().unwrap_or(false) {
+        return Some("veer runs in a cgroup namespace");
+    }
+    let has_tree =
+        matches!(mounts::cgroup2(), Ok(Some(_))) || mounts::knows_cgroup2().unwrap_or(true);
+    (!has_tree).then_some("the kernel has no cgroup2")
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod expedite;
 mod expiry;
 mod features;
 mod hooks;
+mod leads;
 mod lock;
 mod maps;
 mod mounts;
@@ -45,7 +46,7 @@ use lb_common::{
     RuleCounters,
 };
 
-use crate::config::Maps as Sizes;
+use crate::config::{Lead, Maps as Sizes};
 use crate::instance::Instance;
 use crate::reconcile::{Role, State, Step};
 use collect::Place;
@@ -53,15 +54,16 @@ use hooks::Hooks;
 use lock::Lock;
 use maps::Array;
 use pins::Pins;
-use programs::COLLECT;
+use programs::{COLLECT, DNS_LEAD};
 
 pub use clock::now;
 pub use collect::Collected;
 pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
-pub use features::{Feature, Health, features};
+pub use features::{Feature, Health, can_lead_inside, features};
 pub use hooks::Hook;
+pub use leads::Led;
 pub use maps::{Maps, PerCpu, Shared, Table};
 pub use names::{Loopback, Names};
 pub use object::{OBJECT, Object, PacketLog, set_constants};
@@ -81,6 +83,8 @@ pub struct Options {
     pub sizes: Sizes,
     /// The cgroup that DNS is taken over in; `None`: the cgroup2 root.
     pub cgroup: Option<PathBuf>,
+    /// What leads containers' DNS queries to the daemon.
+    pub lead: Lead,
     /// How veths are attached to; `None`: the best that the kernel has.
     pub hook: Option<Hook>,
     pub object: &'static [u8],
@@ -98,6 +102,7 @@ impl Options {
             bpffs: PathBuf::from("/sys/fs/bpf"),
             sizes,
             cgroup: None,
+            lead: Lead::Auto,
             hook: None,
             object: OBJECT,
             log: false,
@@ -128,6 +133,8 @@ pub struct Datapath {
     others: Vec<Pins>,
     hook: Hook,
     place: Place,
+    /// Whether DNS queries are led inside containers' namespaces.
+    leads_inside: bool,
     log: Option<PacketLog>,
     _lock: Lock,
 }
@@ -150,7 +157,8 @@ impl Datapath {
             log,
         } = object;
 
-        let datapath = Self {
+        let mut datapath = Self {
+            leads_inside: false,
             hook: options.hook.map_or_else(features::hook, Ok)?,
             maps,
             programs,
@@ -161,8 +169,12 @@ impl Datapath {
             _lock: lock,
         };
         let kept = datapath.hooks().adopt(&datapath.programs)?;
-        let cgroup = options.cgroup.as_deref();
-        warnings.extend(cgroup::attach(&datapath.programs, &datapath.pins, cgroup)?);
+        let hindrance = cgroup::attach(&datapath.programs, &datapath.pins, options)?;
+        let (leads_inside, warning) = leads::choose(options.lead, hindrance, &|| {
+            datapath.programs.get(DNS_LEAD).is_ok()
+        });
+        datapath.leads_inside = leads_inside;
+        warnings.extend(warning);
         warnings.extend(datapath.retire_others()?);
         let adopted = Adopted {
             found,
@@ -192,15 +204,19 @@ impl Datapath {
 
     /// Sends DNS queries from the namespace with this cookie to `resolver`.
     pub fn set_resolver(&self, cookie: u64, resolver: Resolver) -> Result<(), DatapathError> {
-        self.maps.resolvers.put(&cookie, &resolver)
+        match self.leads_inside {
+            true => self.maps.dns_leads.put(&cookie, &resolver),
+            false => self.maps.resolvers.put(&cookie, &resolver),
+        }
     }
 
     /// Leaves DNS queries from the namespace with this cookie to Docker's resolver again.
     pub fn remove_resolver(&self, cookie: u64) -> Result<(), DatapathError> {
+        self.maps.dns_leads.remove(&cookie)?;
         self.maps.resolvers.remove(&cookie).map(drop)
     }
 
-    /// The namespaces whose DNS is taken over, by cookie, and where it goes.
+    /// The namespaces whose DNS programs on sockets lead, by cookie, and where it goes.
     pub fn resolvers(&self) -> Result<Vec<(u64, Resolver)>, DatapathError> {
         self.maps.resolvers.entries()
     }

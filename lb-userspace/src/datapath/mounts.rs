@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::info;
 
@@ -62,8 +62,33 @@ fn cgroup2_root(mounts: &[Mount]) -> Option<&Path> {
 /// The mount point of the cgroup2 hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` where
 /// version 1 is in use besides. `None` if it is not mounted.
 pub(super) fn cgroup2() -> io::Result<Option<PathBuf>> {
-    let mounts = parse(&fs::read_to_string("/proc/self/mountinfo")?);
+    let mounts = parse(&fs::read_to_string("/proc/thread-self/mountinfo")?);
     Ok(cgroup2_root(&mounts).map(Path::to_owned))
+}
+
+/// The root of the cgroup2 hierarchy where it is mounted nowhere: mounts it at `path` for as long as it takes
+/// to open it. The kernel has the hierarchy, with all processes in it, whether anybody mounts it or not.
+pub(super) fn open_cgroup2(path: &Path) -> io::Result<File> {
+    let failed = |error: io::Error| {
+        let text = format!("mount the cgroup2 tree, which is nowhere mounted: {error}");
+        io::Error::new(error.kind(), text)
+    };
+    fs::create_dir_all(path).map_err(failed)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mounted = mount(Some("cgroup2"), path, Some("cgroup2"), flags, None::<&str>);
+    let opened = mounted.map_err(io::Error::from).and_then(|()| {
+        let folder = File::open(path);
+        umount2(path, MntFlags::MNT_DETACH)?;
+        folder
+    });
+    fs::remove_dir(path).map_err(failed)?;
+    opened.map_err(failed)
+}
+
+/// Whether the kernel has the cgroup2 hierarchy.
+pub(super) fn knows_cgroup2() -> io::Result<bool> {
+    let known = fs::read_to_string("/proc/filesystems")?;
+    Ok(known.lines().any(|line| line.ends_with("\tcgroup2")))
 }
 
 /// Whether this process sees only a part of the cgroup2 hierarchy as its root.

@@ -16,6 +16,7 @@ use nix::sys::signal::SigSet;
 
 use super::bpf::{self, AttachType};
 use super::error::DatapathError;
+use super::features::can_lead_inside;
 use super::hooks;
 use super::object::prepare;
 use super::pins::{self, Pins};
@@ -25,6 +26,10 @@ use crate::config::Maps as Sizes;
 pub(super) const COLLECT: &str = "collect";
 /// The program on containers' loopback interfaces, which answers DNS.
 pub(super) const DNS_LO: &str = "dns_lo";
+/// The programs on containers' loopback interfaces that lead DNS to the daemon: on what goes out, and on
+/// what comes in.
+pub(super) const DNS_LEAD: &str = "dns_lead";
+pub(super) const DNS_HAND: &str = "dns_hand";
 /// The programs on the cgroup2 root, which take DNS over.
 pub(super) const SOCKET: [(&str, AttachType); 8] = [
     ("socket_connect4", AttachType::Connect4),
@@ -38,7 +43,13 @@ pub(super) const SOCKET: [(&str, AttachType); 8] = [
 ];
 
 /// Programs that are loaded when they are needed first.
-const LATE: [&str; 3] = ["uplink_in_bare", "uplink_out_bare", "loopback_in"];
+const LATE: [&str; 5] = [
+    "uplink_in_bare",
+    "uplink_out_bare",
+    "loopback_in",
+    DNS_LEAD,
+    DNS_HAND,
+];
 
 /// Lines of the verifier's log that are kept: its end says what was wrong.
 const LOG_LINES: usize = 30;
@@ -79,11 +90,11 @@ impl Programs {
 
     /// Loads all that can be needed at once; `late` has the others.
     pub(super) fn early(ebpf: &mut Ebpf, late: Late) -> Result<Self, DatapathError> {
-        let mut wanted = wanted_programs();
-        wanted.retain(|name| !LATE.contains(name));
+        let is_late = |name: &&str| LATE.contains(name);
+        let (others, wanted): (BTreeSet<_>, _) = wanted_programs().into_iter().partition(is_late);
         let loaded = load_all(ebpf, wanted)?.into_iter();
         let loaded = loaded.map(|(name, program)| (name, OnceLock::from(program)));
-        let others = LATE.map(|name| (name, OnceLock::new()));
+        let others = others.into_iter().map(|name| (name, OnceLock::new()));
         Ok(Self {
             loaded: loaded.chain(others).collect(),
             late: Some(late),
@@ -185,11 +196,13 @@ fn load_all(
     loaded.into_iter().collect()
 }
 
-/// Every program.
+/// The programs that this kernel can run.
 fn wanted_programs() -> BTreeSet<&'static str> {
     let hooked = hooks::every_program().map(|hooked| hooked.program);
     let socket = SOCKET.iter().map(|(name, _)| *name);
-    hooked.chain([COLLECT, DNS_LO]).chain(socket).collect()
+    let leads = can_lead_inside().then_some([DNS_LEAD, DNS_HAND]);
+    let dns = leads.into_iter().flatten().chain([DNS_LO]);
+    hooked.chain([COLLECT]).chain(dns).chain(socket).collect()
 }
 
 fn load(name: &'static str, program: &mut Program) -> Result<OwnedFd, DatapathError> {

@@ -102,6 +102,7 @@ maps! {
     LIMITS: PerCpuArray u32 => Bucket, Size::Fixed(Limit::COUNT);
     EVENTS: RingBuffer () => (), configured!(events);
     RESOLVERS: Hash u64 => Resolver, configured!(resolvers);
+    DNS_LEADS: Hash u64 => Resolver, configured!(resolvers);
     HEARTBEAT: Array u32 => u64, Size::Fixed(1);
     DNS_VIEWS: Hash u64 => dns::View, configured!(resolvers);
     DNS_ANSWERS: Hash dns::Question => dns::Answer, configured!(dns_answers);

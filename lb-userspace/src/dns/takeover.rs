@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 use lb_common::{Port, Resolver};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpTransparent;
 
 use crate::model::Netns;
 use crate::netns::{Namespace, cookie_of};
@@ -48,6 +50,13 @@ impl Sockets {
         let tcp = TcpListener::bind((ADDRESS, 0))?;
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
+        let transparent = setsockopt(&udp, IpTransparent, &true)
+            .and_then(|()| setsockopt(&tcp, IpTransparent, &true));
+        // Without it the kernel takes back what programs on the loopback interface hand to a socket: it holds
+        // it for a mistake where there are NAT rules. Other programs do not need it.
+        if let Err(error) = transparent {
+            tracing::debug!(%error, "sockets take only what is sent to their own ports");
+        }
         let resolver = Resolver {
             udp: Port::new(udp.local_addr()?.port()),
             tcp: Port::new(tcp.local_addr()?.port()),

@@ -1,11 +1,19 @@
 //! What a later veer takes over from a former one.
 
 use std::fs;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use aya::maps::{Array, MapData};
-use lb_userspace::datapath::{DatapathError, Warning};
+use aya::programs::{SchedClassifier, TcAttachType};
+use lb_userspace::config::Lead;
+use lb_userspace::datapath::{DatapathError, Warning, can_lead_inside};
+use lb_userspace::model::Netns;
+use lb_userspace::netns::Namespace;
 use lb_userspace::reconcile::{Role, Step};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::host::{Host, desired, entries, pinned};
 
@@ -266,6 +274,92 @@ fn without_a_cgroup_everything_else_works() {
     };
     assert!(cause.contains("/nonexistent"), "{cause}");
     assert!(pinned(datapath.pinned_at()).links.is_empty());
+}
+
+/// Runs `act` in a mount namespace of its own in which no cgroup2 tree is mounted.
+fn without_cgroup2<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let inside = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        while let Some(path) = cgroup2_mounts().pop() {
+            umount2(path.as_path(), MntFlags::MNT_DETACH).unwrap();
+        }
+        act()
+    };
+    thread::scope(|scope| scope.spawn(inside).join().unwrap())
+}
+
+/// Where the cgroup2 tree is mounted, as the calling thread sees it.
+fn cgroup2_mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    let fields = mounts.lines().map(|line| line.split(' '));
+    let fields = fields.map(|mut fields| (fields.nth(1), fields.next()));
+    let cgroups = fields.filter(|(_, kind)| *kind == Some("cgroup2"));
+    cgroups
+        .filter_map(|(path, _)| path.map(PathBuf::from))
+        .collect()
+}
+
+#[test]
+fn where_the_cgroup2_tree_is_mounted_nowhere_its_root_is_used_all_the_same() {
+    let host = Host::new();
+    let mut options = host.options();
+    options.cgroup = None;
+
+    let (warnings, after) = without_cgroup2(|| {
+        let (datapath, adopted) = host.open(&options).unwrap();
+        let links = pinned(datapath.pinned_at()).links;
+        assert!(links.contains_key("socket_connect4"), "{links:?}");
+        (adopted.warnings, cgroup2_mounts())
+    });
+
+    assert_eq!((warnings, after), (Vec::new(), Vec::new()));
+    assert!(!options.folder.join("cgroup2").exists());
+}
+
+#[test]
+fn where_programs_on_sockets_cannot_be_used_queries_are_led_inside() {
+    let host = Host::new();
+    let mut options = host.options();
+    options.cgroup = Some("/nonexistent".into());
+    options.lead = Lead::Auto;
+
+    let (datapath, adopted) = host.open(&options).unwrap();
+
+    if !can_lead_inside() {
+        assert!(!datapath.leads_inside());
+        return;
+    }
+    assert!(datapath.leads_inside());
+    let [Warning::LedInside { cause }] = adopted.warnings.as_slice() else {
+        panic!("{:?}", adopted.warnings);
+    };
+    assert!(cause.contains("/nonexistent"), "{cause}");
+    let elsewhere = Namespace::create().unwrap();
+    let netns = Netns {
+        path: format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            elsewhere.as_fd().as_raw_fd()
+        )
+        .into(),
+        cookie: elsewhere.cookie().unwrap(),
+    };
+    let on_lo = |side| {
+        let query = || SchedClassifier::query_tcx("lo", side).unwrap().1;
+        let programs = elsewhere.run(query).unwrap();
+        let names = programs.iter().filter_map(|it| it.name_as_str());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    let led = datapath.lead_inside(&netns).unwrap();
+    let during = [TcAttachType::Ingress, TcAttachType::Egress].map(on_lo);
+    drop(led);
+    let after = [TcAttachType::Ingress, TcAttachType::Egress].map(on_lo);
+
+    assert_eq!(during, [["dns_hand"], ["dns_lead"]]);
+    assert_eq!(after, [const { Vec::<String>::new() }; 2]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use lb_common::{
     Addr, Algorithm, Endpoint, EndpointState, Frontend, FrontendKey, Mac, Settings, Slot, Veth,
 };
-use lb_userspace::config::Maps;
+use lb_userspace::config::{Lead, Maps};
 use lb_userspace::datapath::{Adopted, Datapath, DatapathError, OBJECT, Options};
 use lb_userspace::instance::Instance;
 use lb_userspace::netns::Namespace;
@@ -51,6 +51,7 @@ impl Host {
             bpffs: self.folder.path().join("bpf"),
             sizes: small(),
             cgroup: Some(self.cgroup.clone()),
+            lead: Lead::Sockets,
             hook: None,
             object: OBJECT,
             log: false,

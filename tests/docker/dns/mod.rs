@@ -1,6 +1,7 @@
 //! The same questions to veer and to Docker's own resolver, in the same container and the same run.
 
 mod asking;
+mod beside;
 mod comparison;
 mod default;
 mod nat;

@@ -32,6 +32,7 @@ const PROGRAMS: [&str; 8] = [
 
 pub struct Hooks {
     resolvers: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
+    leads: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
     heartbeat: Option<Array<MapData, u64>>,
     names: Arc<Names>,
     /// Detaches the programs when dropped.
@@ -47,12 +48,10 @@ pub struct Names {
 }
 
 impl Hooks {
+    /// The programs on sockets.
     pub fn attach() -> Self {
-        let mut loader = veer_tests::object::loader();
-        let object = veer_tests::object::bytes();
-        let mut ebpf = loader
-            .load(object)
-            .expect("load the object: root, and kernel 6.1 or later");
+        let mut hooks = Self::load();
+        let ebpf = &mut hooks.ebpf;
         let cgroup = File::open(cgroup2_root()).expect("open the root of the cgroup2 tree");
         for name in PROGRAMS {
             let program = ebpf.program_mut(name).expect("a program of the object");
@@ -61,6 +60,16 @@ impl Hooks {
             let attached = program.attach(&cgroup, CgroupAttachMode::Single);
             attached.unwrap_or_else(|error| panic!("attach {name}: {error:?}"));
         }
+        hooks
+    }
+
+    /// No program is attached yet.
+    pub fn load() -> Self {
+        let mut loader = veer_tests::object::loader();
+        let object = veer_tests::object::bytes();
+        let mut ebpf = loader
+            .load(object)
+            .expect("load the object: root, and kernel 6.1 or later");
         let mut map = |name| ebpf.take_map(name).expect("a map");
         let names = Names {
             views: Mutex::new(map("DNS_VIEWS").try_into().expect("a hash")),
@@ -70,6 +79,7 @@ impl Hooks {
         };
         Self {
             resolvers: map("RESOLVERS").try_into().expect("a hash"),
+            leads: map("DNS_LEADS").try_into().expect("a hash"),
             heartbeat: Some(map("HEARTBEAT").try_into().expect("an array")),
             names: Arc::new(names),
             ebpf,
@@ -83,11 +93,26 @@ impl Hooks {
 
     /// Lets the kernel answer inside.
     pub fn answer_inside(&mut self, namespace: &Namespace) {
-        let program = self.ebpf.program_mut("dns_lo").expect("a program");
+        self.attach_inside(namespace, "dns_lo", TcAttachType::Egress);
+    }
+
+    /// Leads queries inside, without programs on sockets.
+    pub fn lead_inside(&mut self, namespace: &Namespace, resolver: Resolver) {
+        let value: [u8; size_of::<Resolver>()] = bytes_of(&resolver).try_into().expect("its bytes");
+        let inserted = self.leads.insert(namespace.cookie().unwrap(), value, 0);
+        inserted.expect("write the resolver");
+        self.attach_inside(namespace, "dns_hand", TcAttachType::Ingress);
+        self.attach_inside(namespace, "dns_lead", TcAttachType::Egress);
+    }
+
+    fn attach_inside(&mut self, namespace: &Namespace, name: &str, side: TcAttachType) {
+        let program = self.ebpf.program_mut(name).expect("a program");
         let program: &mut SchedClassifier = program.try_into().expect("a classifier");
-        undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
-        let attached = namespace.run(|| program.attach("lo", TcAttachType::Egress));
-        attached.unwrap().expect("attach dns_lo");
+        undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load {name}: {error:?}"));
+        let attached = namespace.run(|| program.attach("lo", side));
+        attached
+            .unwrap()
+            .unwrap_or_else(|error| panic!("attach {name}: {error:?}"));
     }
 
     /// Writes the time into the heartbeat map, each time it is called.

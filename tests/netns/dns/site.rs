@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use lb_userspace::dns::{Dns, Forwarding, Options, Records, Rules};
+use lb_common::{Port, Resolver};
+use lb_userspace::dns::{Dns, Forwarding, Kernel, Options, Records, Rules};
 use lb_userspace::model::{Netns, Observed};
 use lb_userspace::netns::Namespace;
 use serde_json::json;
@@ -119,13 +120,28 @@ impl Site {
     /// Starts another resolver on 127.0.0.11:53 that knows one answer, as Docker's would be there. It
     /// ends with the test's process.
     pub fn start_other_resolver(&self) {
+        self.start_resolver_at(ASKED.port());
+    }
+
+    /// Starts it as Docker does, on ports that queries are led to by the rules in its NAT table. Gives the
+    /// ports of UDP and TCP.
+    pub fn start_dockers_resolver(&self, rules: Dockers) -> [u16; 2] {
+        let ports = self.start_resolver_at(0);
+        rules.load(&self.namespace, ports);
+        ports
+    }
+
+    /// Gives the ports of UDP and TCP.
+    fn start_resolver_at(&self, port: u16) -> [u16; 2] {
+        let address = (ASKED.ip(), port);
         let open = || {
             (
-                UdpSocket::bind(ASKED).unwrap(),
-                TcpListener::bind(ASKED).unwrap(),
+                UdpSocket::bind(address).unwrap(),
+                TcpListener::bind(address).unwrap(),
             )
         };
         let (udp, tcp) = self.namespace.run(open).unwrap();
+        let ports = [udp.local_addr().unwrap(), tcp.local_addr().unwrap()].map(|it| it.port());
         thread::spawn(move || {
             let mut buffer = [0; 512];
             while let Ok((length, client)) = udp.recv_from(&mut buffer) {
@@ -142,6 +158,7 @@ impl Site {
                     .unwrap();
             }
         });
+        ports
     }
 
     /// As any process of the machine may open it.
@@ -151,7 +168,80 @@ impl Site {
     }
 }
 
+/// What Docker writes into containers' namespaces.
+#[derive(Clone, Copy, Debug)]
+pub enum Dockers {
+    /// As up to Docker 28, and later with `firewall-backend` as it is by default.
+    Iptables,
+    /// As Docker 29 with the `firewall-backend` called nftables.
+    Nftables,
+}
+
+impl Dockers {
+    fn load(self, namespace: &Namespace, [udp, tcp]: [u16; 2]) {
+        let (program, rules) = match self {
+            Self::Iptables => (
+                ["iptables-restore", "--noflush"],
+                format!(
+                    "*nat\n:DOCKER_OUTPUT - [0:0]\n:DOCKER_POSTROUTING - [0:0]\n\
+                     -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT\n\
+                     -A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING\n\
+                     -A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:{tcp}\n\
+                     -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:{udp}\n\
+                     -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport {tcp} -j SNAT --to-source :53\n\
+                     -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p udp -m udp --sport {udp} -j SNAT --to-source :53\n\
+                     COMMIT\n"
+                ),
+            ),
+            Self::Nftables => (
+                ["nft", "-f-"],
+                format!(
+                    "table ip docker-dns {{\n\
+                     chain output {{ type nat hook output priority -100; policy accept;\n\
+                     ip daddr 127.0.0.11 udp dport 53 counter dnat to 127.0.0.11:{udp}\n\
+                     ip daddr 127.0.0.11 tcp dport 53 counter dnat to 127.0.0.11:{tcp}\n}}\n\
+                     chain postrouting {{ type nat hook postrouting priority 100; policy accept;\n\
+                     ip saddr 127.0.0.11 udp sport {udp} counter snat to :53\n\
+                     ip saddr 127.0.0.11 tcp sport {tcp} counter snat to :53\n}}\n}}\n"
+                ),
+            ),
+        };
+        let mut command = Command::new(program[0]);
+        command
+            .arg(program[1])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = namespace.run(|| command.spawn().unwrap()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(rules.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
 impl Served {
+    /// A site with Docker's resolver, in which queries are led on its loopback interface.
+    pub fn beside(rules: Dockers) -> Self {
+        let site = Site::new();
+        let [docker_udp, docker_tcp] = site.start_dockers_resolver(rules).map(Port::new);
+        Self::lead(site, Hooks::load(), None, |hooks, site, resolver| {
+            let beside = Resolver {
+                docker_udp,
+                docker_tcp,
+                ..resolver
+            };
+            hooks.lead_inside(&site.namespace, beside);
+        })
+    }
+
     /// A site in which the container `web` lives, served as the daemon does it: by the daemon alone.
     pub fn new() -> Self {
         Self::start(false)
@@ -171,9 +261,22 @@ impl Served {
     }
 
     pub fn start(in_kernel: bool) -> Self {
-        let site = Site::new();
-        let mut hooks = Hooks::attach();
+        let hooks = Hooks::attach();
         let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
+        Self::lead(Site::new(), hooks, kernel, |hooks, site, resolver| {
+            hooks.lead(site.netns().cookie, resolver);
+            if in_kernel {
+                hooks.answer_inside(&site.namespace);
+            }
+        })
+    }
+
+    fn lead(
+        site: Site,
+        mut hooks: Hooks,
+        kernel: Option<Arc<dyn Kernel>>,
+        lead: impl FnOnce(&mut Hooks, &Site, Resolver),
+    ) -> Self {
         let is_beating = Arc::new(AtomicBool::new(true));
         let mut beat = hooks.beat();
         let beating = Arc::clone(&is_beating);
@@ -195,10 +298,7 @@ impl Served {
             &Rules::default(),
         )));
         let resolver = dns.take_over(&netns).unwrap();
-        hooks.lead(netns.cookie, resolver);
-        if in_kernel {
-            hooks.answer_inside(&site.namespace);
-        }
+        lead(&mut hooks, &site, resolver);
         Self {
             site,
             dns: Some(dns),

@@ -1,0 +1,108 @@
+//! Where containers' DNS queries are led to the daemon: on sockets, or inside on their loopback interfaces.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::Datapath;
+use super::bpf::{self, AttachType};
+use super::error::{DatapathError, Warning};
+use super::expedite::expedited;
+use super::programs::{DNS_HAND, DNS_LEAD};
+use crate::config::Lead;
+use crate::model::Netns;
+use crate::netns::Namespace;
+
+/// The index of the loopback interface of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// The programs on one namespace's loopback interface that lead its queries, until this goes. It keeps no
+/// namespace alive.
+#[derive(Debug)]
+pub struct Led {
+    _links: [OwnedFd; 2],
+}
+
+impl Datapath {
+    /// Whether DNS queries are led inside containers' namespaces, and not by programs on sockets.
+    pub fn leads_inside(&self) -> bool {
+        self.leads_inside
+    }
+
+    /// Leads the queries inside `netns`, by what the maps say of it.
+    pub fn lead_inside(&self, netns: &Netns) -> io::Result<Led> {
+        let program = |name| self.programs.get(name).map_err(io::Error::other);
+        let (lead, hand) = (program(DNS_LEAD)?, program(DNS_HAND)?);
+        let attach = || -> io::Result<Led> {
+            // Nothing is marked before somebody reads the marks.
+            let handing = bpf::attach_tcx(hand, LOOPBACK, AttachType::TcxIngress)?;
+            let leading = bpf::attach_tcx(lead, LOOPBACK, AttachType::TcxEgress)?;
+            Ok(Led {
+                _links: [leading, handing],
+            })
+        };
+        Namespace::of(netns)?.run(|| expedited(attach))?
+    }
+
+    /// Forgets where queries are led inside namespaces: a former daemon's programs there are gone.
+    pub fn forget_leads(&self) -> Result<(), DatapathError> {
+        for (cookie, _) in self.maps.dns_leads.entries()? {
+            self.maps.dns_leads.remove(&cookie)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether queries are led inside, given what hinders programs on sockets, and what the operator should know.
+pub(super) fn choose(
+    wanted: Lead,
+    hindrance: Option<Warning>,
+    can_inside: &dyn Fn() -> bool,
+) -> (bool, Option<Warning>) {
+    match (wanted, hindrance) {
+        (Lead::Loopback, _) if can_inside() => (true, None),
+        (Lead::Loopback, hindrance) => (false, hindrance.or(Some(Warning::NotLedInside))),
+        (Lead::Auto, Some(hindrance)) if can_inside() => {
+            let cause = match hindrance {
+                Warning::NoTakeover { cause } => cause,
+                Warning::NestedCgroup { cgroup } => format!(
+                    "veer runs in a cgroup namespace, and programs on sockets see no more than what is \
+                     below {}",
+                    cgroup.display()
+                ),
+                other => other.to_string(),
+            };
+            (true, Some(Warning::LedInside { cause }))
+        }
+        (Lead::Auto | Lead::Sockets, hindrance) => (false, hindrance),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_used_where_sockets_cannot_be() {
+        let hindrance = || {
+            Some(Warning::NoTakeover {
+                cause: "why".to_owned(),
+            })
+        };
+        let instead = Some(Warning::LedInside {
+            cause: "why".to_owned(),
+        });
+        let choose = |wanted, hindrance, can: bool| choose(wanted, hindrance, &|| can);
+
+        assert_eq!(choose(Lead::Auto, None, true), (false, None));
+        assert_eq!(choose(Lead::Auto, hindrance(), true), (true, instead));
+        assert_eq!(choose(Lead::Auto, hindrance(), false), (false, hindrance()));
+        assert_eq!(
+            choose(Lead::Sockets, hindrance(), true),
+            (false, hindrance())
+        );
+        assert_eq!(choose(Lead::Loopback, None, true), (true, None));
+        assert_eq!(choose(Lead::Loopback, hindrance(), true), (true, None));
+        let left_out = (false, Some(Warning::NotLedInside));
+        assert_eq!(choose(Lead::Loopback, None, false), left_out);
+    }
+}

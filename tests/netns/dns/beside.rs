@@ -1,0 +1,141 @@
+//! Takeover without programs on sockets: beside the rules that Docker writes into containers.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lb_userspace::datapath::can_lead_inside;
+use veer_tests::deadline::within;
+
+use super::site::{ASKED, Dockers, OURS, Served, THEIRS, address, framed, question, read_framed};
+
+/// How long Docker's resolver may stay unused after veer's has stopped; load of the machine included.
+const TAKEBACK: Duration = Duration::from_secs(5);
+
+/// A site for each kind of rules; none, and says so, where the kernel is too old.
+fn both() -> Vec<Served> {
+    if !can_lead_inside() {
+        println!("not here: this needs Linux 6.13");
+        return Vec::new();
+    }
+    [Dockers::Iptables, Dockers::Nftables]
+        .map(Served::beside)
+        .into()
+}
+
+#[test]
+fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
+    let mapped: SocketAddr = "[::ffff:127.0.0.11]:53".parse().unwrap();
+    for served in both() {
+        let sockets = [
+            ("127.0.0.1:0", ASKED),
+            ("0.0.0.0:0", ASKED),
+            ("[::]:0", mapped),
+        ];
+        for (bind, asked) in sockets {
+            let mut buffer = [0; 512];
+            let sending = served.site.udp(bind);
+            sending.send_to(&question(), asked).unwrap();
+            let (length, from) = sending.recv_from(&mut buffer).unwrap();
+            assert_eq!((from, address(&buffer[..length])), (asked, OURS));
+
+            let connected = served.site.udp(bind);
+            connected.connect(asked).unwrap();
+            connected.send(&question()).unwrap();
+            let (length, from) = connected.recv_from(&mut buffer).unwrap();
+            assert_eq!((from, address(&buffer[..length])), (asked, OURS));
+        }
+    }
+}
+
+#[test]
+fn tcp_clients_are_answered_one_question_after_the_other() {
+    for served in both() {
+        for asked in ["127.0.0.11:53", "[::ffff:127.0.0.11]:53"] {
+            let mut stream = served.site.tcp(asked);
+            for _ in 0..3 {
+                stream.write_all(&framed(&question())).unwrap();
+                assert_eq!(address(&read_framed(&mut stream)), OURS);
+            }
+            assert_eq!(stream.peer_addr().unwrap(), asked.parse().unwrap());
+        }
+    }
+}
+
+#[test]
+fn dig_takes_the_answer_for_the_one_it_asked_for() {
+    for served in both() {
+        for transport in ["+notcp", "+tcp"] {
+            let words = [transport, "+tries=1", "web.front", "A"];
+            let printed = served.site.prints("dig", &words);
+
+            assert!(printed.contains("SERVER: 127.0.0.11#53"), "{printed}");
+            assert!(printed.contains("10.0.0.1"), "{printed}");
+            assert!(!printed.contains("unexpected source"), "{printed}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_on_with_the_same_socket_is_answered_by_docker_when_veer_is_gone() {
+    for mut served in both() {
+        let client = served.site.udp("127.0.0.1:0");
+        client.connect(ASKED).unwrap();
+        let ask = || {
+            let mut buffer = [0; 512];
+            client.send(&question()).unwrap();
+            let length = client.recv(&mut buffer).unwrap();
+            address(&buffer[..length])
+        };
+        assert_eq!(ask(), OURS);
+
+        drop(served.dns.take());
+
+        assert_eq!(ask(), THEIRS);
+        assert_eq!(served.site.resolves(), THEIRS);
+        let mut stream = served.site.tcp("127.0.0.11:53");
+        stream.write_all(&framed(&question())).unwrap();
+        assert_eq!(address(&read_framed(&mut stream)), THEIRS);
+    }
+}
+
+#[test]
+fn docker_answers_while_veer_hangs_and_a_stream_stays_with_whom_it_began() {
+    for served in both() {
+        let mut stream = served.site.tcp("127.0.0.11:53");
+        stream.write_all(&framed(&question())).unwrap();
+        assert_eq!(address(&read_framed(&mut stream)), OURS);
+
+        served.is_beating.store(false, Ordering::Relaxed);
+
+        within(TAKEBACK, "Docker's resolver answers", || {
+            served.site.resolves() == THEIRS
+        });
+        stream.write_all(&framed(&question())).unwrap();
+        assert_eq!(address(&read_framed(&mut stream)), OURS);
+        served.is_beating.store(true, Ordering::Relaxed);
+        within(TAKEBACK, "veer answers again", || {
+            served.site.resolves() == OURS
+        });
+    }
+}
+
+#[test]
+fn other_ports_and_addresses_are_left_alone() {
+    for served in both() {
+        let other = served.site.udp("127.0.0.11:5353");
+        let port53 = served.site.udp("127.0.0.12:53");
+        let client = served.site.udp("127.0.0.1:0");
+
+        for server in [other, port53] {
+            let server_address = server.local_addr().unwrap();
+            client.send_to(b"hello", server_address).unwrap();
+            let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+            server.send_to(b"hello", from).unwrap();
+
+            let (_, answered) = client.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(answered, server_address);
+        }
+    }
+}
