@@ -63,6 +63,7 @@ impl Amend {
 /// The tables of one datapath. Values that change under the reader's hands come as copies.
 pub trait Tables {
     fn settings(&self) -> Option<&Settings>;
+    /// Good until another one is looked up, which may take its place.
     fn veth(&self, ifindex: u32) -> Option<&Veth>;
     fn endpoint(&self, id: EndpointId) -> Option<&Endpoint>;
     fn frontend(&self, key: &FrontendKey) -> Option<Frontend>;
