@@ -4,10 +4,11 @@
 //! While it is there this costs what reading its last sign of life does, and only for packets that are
 //! the host's affair, or that leave a Network for the first time.
 
-use lb_common::{Mode, Reason, Resolver};
+use lb_common::{Mode, Reason};
 
 use crate::frame::Frame;
 use crate::outcome::Outcome;
+use crate::resolver::is_alive;
 use crate::tables::{Tables, Work};
 use crate::way::Route;
 
@@ -42,7 +43,7 @@ pub fn goes_astray(
 #[inline(always)]
 pub fn is_attended(frame: &impl Frame, tables: &impl Tables, work: &mut Work) -> bool {
     work.look_at_clock(frame);
-    work.now.saturating_sub(tables.heartbeat()) < Resolver::PATIENCE
+    is_alive(work.now, tables.heartbeat())
 }
 
 #[inline(never)]

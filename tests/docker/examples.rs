@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lb_userspace::netns::{Namespace, PairEnd};
+use lb_userspace::netns::Namespace;
 use veer_tests::deadline::eventually;
 
 use crate::street::{
-    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Street, ask, ask_within, ip, told,
+    HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, SILENCE, Street, ask, ask_within, ip, pair, told,
 };
 
 impl Street {
@@ -105,16 +105,7 @@ fn ports_under_other_numbers_are_reached_from_outside_from_the_host_and_from_con
 fn other_way(street: &Street, name: &str) -> Namespace {
     let other = Namespace::create().unwrap();
     let host = &street.host.namespace;
-    let end = |name, namespace| PairEnd {
-        name,
-        mac: None,
-        namespace,
-        master: None,
-    };
-    let mut links = host.links().unwrap();
-    links
-        .add_pair(end(name, None), end("eth0", Some(&other)))
-        .unwrap();
+    pair(host, name, &other);
     for (space, name, last) in [(host, name, 1), (&other, "eth0", 2)] {
         ip(space, &format!("link set {name} up"));
         ip(space, &format!("addr add 198.51.100.{last}/24 dev {name}"));

@@ -161,10 +161,8 @@ pub(crate) fn ip(space: &Namespace, words: &str) {
     assert!(output.status.success(), "ip {words}: {said}");
 }
 
-/// A namespace for the host and one outside, joined by the host's uplink.
-pub(crate) fn joined() -> (Namespace, Namespace) {
-    let host = Namespace::create().unwrap();
-    let outside = Namespace::create().unwrap();
+/// Joins the host, by an interface with this name, to `outside`, by its `eth0`.
+pub(crate) fn pair(host: &Namespace, name: &str, outside: &Namespace) {
     let end = |name, namespace| PairEnd {
         name,
         mac: None,
@@ -173,8 +171,15 @@ pub(crate) fn joined() -> (Namespace, Namespace) {
     };
     let mut links = host.links().unwrap();
     links
-        .add_pair(end("up0", None), end("eth0", Some(&outside)))
+        .add_pair(end(name, None), end("eth0", Some(outside)))
         .unwrap();
+}
+
+/// A namespace for the host and one outside, joined by the host's uplink.
+pub(crate) fn joined() -> (Namespace, Namespace) {
+    let host = Namespace::create().unwrap();
+    let outside = Namespace::create().unwrap();
+    pair(&host, "up0", &outside);
     for (space, name, addresses) in [
         (&host, "up0", [HOST_V4, HOST_V6]),
         (&outside, "eth0", [OUTSIDE_V4, OUTSIDE_V6]),

@@ -254,6 +254,22 @@ impl World {
         self
     }
 
+    /// Port 80 of `host` is published and may be reached at its own address, by what comes from `interface`;
+    /// 0: from everywhere.
+    pub fn open(mut self, host: Host, zone: u16, interface: u32) -> Self {
+        for family in [Family::V4, Family::V6] {
+            self.open_ports.insert(OpenPort {
+                address: host.addr(family).into(),
+                port: Port::new(80),
+                zone,
+                protocol: 6,
+                _pad: [0; 3],
+                interface,
+            });
+        }
+        self
+    }
+
     /// Sets flags of a Network.
     pub fn flag(mut self, zone: u16, flags: u32) -> Self {
         self.networks.get_mut(&zone).expect("a Network").flags |= flags;

@@ -31,6 +31,9 @@ const NEEDS: [Need; 12] = [
     ("python3", "python3-minimal"),
 ];
 
+/// Tests that not all kernels can run on which veer works, and the first version that can.
+const NEWER: [(&str, (u32, u32)); 1] = [("dns::beside", (6, 13))];
+
 /// Run every test of the workspace, in namespaces, on a real Engine and on other kernels
 #[derive(Args, Debug)]
 pub(crate) struct Test {
@@ -63,8 +66,31 @@ impl Test {
             );
             cargo.args(["--config", &runner]);
         }
-        process::replace_by(cargo.envs(variables).args(self.args))
+        let mut args = self.args;
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        for (tests, (major, minor)) in beyond(&release) {
+            process::say(&format!("skipped: {tests} (needs Linux {major}.{minor})"));
+            args = skipping(args, tests);
+        }
+        process::replace_by(cargo.envs(variables).args(args))
     }
+}
+
+/// Those of [`NEWER`] that a kernel of this release cannot run.
+fn beyond(release: &str) -> impl Iterator<Item = (&'static str, (u32, u32))> {
+    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse());
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0_u32);
+    let here = (next(), next());
+    NEWER.into_iter().filter(move |(_, needed)| here < *needed)
+}
+
+/// The arguments of `cargo test` with one more for the test programs; these count what they leave out.
+fn skipping(mut args: Vec<String>, tests: &str) -> Vec<String> {
+    if !args.iter().any(|arg| arg == "--") {
+        args.push("--".to_owned());
+    }
+    args.extend(["--skip".to_owned(), tests.to_owned()]);
+    args
 }
 
 fn names_a_package(args: &[String]) -> bool {
@@ -136,6 +162,33 @@ mod tests {
         assert_eq!(
             missing_packages(&needs, |program| program == "here"),
             ["package-b"]
+        );
+    }
+
+    #[test]
+    fn tests_that_need_a_newer_kernel_are_skipped_on_older_ones() {
+        let skipped = |release| beyond(release).map(|(tests, _)| tests).collect::<Vec<_>>();
+
+        for old in ["6.1.0-56-amd64\n", "6.12.117+deb13-amd64", "5.15.0"] {
+            assert_eq!(skipped(old), ["dns::beside"], "{old}");
+        }
+        for new in ["6.13.0", "6.18.44-fc-v445\n", "7.2"] {
+            assert!(skipped(new).is_empty(), "{new}");
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_is_told_to_the_test_programs() {
+        let words = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(skipping(words(""), "a"), words("-- --skip a"));
+        assert_eq!(
+            skipping(words("-p x -- b"), "a"),
+            words("-p x -- b --skip a")
         );
     }
 

@@ -26,6 +26,7 @@ use lb_ebpf::dns::{Became, Datagram, Names, Told, Work, answer};
 use lb_ebpf::resolver::Transport;
 
 use crate::maps::Maps;
+use crate::programs::{NEXT, SHOT};
 use crate::skb::Skb;
 use crate::socket::look_up;
 
@@ -45,11 +46,6 @@ static DNS_SOCKETS: SkStorage<u64> = SkStorage::new();
 /// Not pinned: room for one query.
 #[map]
 static DNS_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
-
-/// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever comes next.
-const NEXT: i32 = -1;
-/// `TC_ACT_SHOT`.
-const SHOT: i32 = 2;
 
 const NAME_ERROR: u8 = 3;
 

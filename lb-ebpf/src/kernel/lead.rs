@@ -4,13 +4,9 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_NO_PREALLOC, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as bpf_sock_tuple_v4,
+    __sk_buff, BPF_F_NO_PREALLOC, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as bpf_sock_tuple_v4,
 };
-use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_sk_assign, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
-    bpf_skc_lookup_tcp,
-};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_sk_assign, bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::TcContext;
@@ -19,24 +15,18 @@ use lb_ebpf::dns_lead::{Ends, Inside, Led, dns_lead as lead, marked};
 use lb_ebpf::resolver::Transport;
 
 use crate::maps::Maps;
+use crate::programs::{NEXT, SHOT};
 use crate::skb::Skb;
+use crate::socket::{CURRENT_NAMESPACE, TUPLE, look_up, tuple};
 
 #[map]
 static DNS_LEADS: HashMap<u64, Resolver> =
     HashMap::with_max_entries(size::RESOLVERS, BPF_F_NO_PREALLOC);
 
-/// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever comes next.
-const NEXT: i32 = -1;
 /// `TCX_PASS` and `TC_ACT_OK`: on to the stack. After anything else the kernel takes a packet's socket away.
 const PASS: i32 = 0;
-/// `TC_ACT_SHOT`.
-const SHOT: i32 = 2;
-
-/// The namespace of the packet, as helpers call it (`BPF_F_CURRENT_NETNS`).
-const CURRENT_NAMESPACE: u64 = u64::MAX;
 /// `BPF_TCP_LISTEN`.
 const LISTEN: u32 = 10;
-const TUPLE: u32 = size_of::<bpf_sock_tuple_v4>() as u32;
 
 /// tcx egress of a container's loopback interface.
 #[classifier]
@@ -78,22 +68,7 @@ pub fn dns_hand(context: TcContext) -> i32 {
 /// it goes where it would have gone.
 #[inline(always)]
 fn hand_over(context: *mut c_void, transport: Transport, port: Port) -> bool {
-    let mut tuple = tuple(bpf_sock_tuple_v4 {
-        saddr: Resolver::ADDRESS,
-        daddr: Resolver::ADDRESS,
-        sport: 0,
-        dport: port.wire(),
-    });
-    let socket = match transport {
-        // SAFETY: context and tuple are live; the size is that of the part that is filled in.
-        Transport::Udp => unsafe {
-            bpf_sk_lookup_udp(context, &mut tuple, TUPLE, CURRENT_NAMESPACE, 0)
-        },
-        // SAFETY: as above.
-        Transport::Tcp => unsafe {
-            bpf_sk_lookup_tcp(context, &mut tuple, TUPLE, CURRENT_NAMESPACE, 0)
-        },
-    };
+    let socket = look_up(context, transport, port);
     if socket.is_null() {
         return false;
     }
@@ -104,13 +79,6 @@ fn hand_over(context: *mut c_void, transport: Transport, port: Port) -> bool {
     // SAFETY: released once, not used after.
     unsafe { bpf_sk_release(socket.cast()) };
     is_taken
-}
-
-#[inline(always)]
-fn tuple(ipv4: bpf_sock_tuple_v4) -> bpf_sock_tuple {
-    bpf_sock_tuple {
-        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 },
-    }
 }
 
 /// The maps and the connections of the namespace that the packet is in.

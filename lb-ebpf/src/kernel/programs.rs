@@ -9,9 +9,9 @@ use crate::maps::Maps;
 use crate::skb::Skb;
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever comes next.
-const NEXT: i32 = -1;
+pub(crate) const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`.
-const SHOT: i32 = 2;
+pub(crate) const SHOT: i32 = 2;
 /// `TC_ACT_REDIRECT`: where to, a helper has been told.
 const REDIRECT: i32 = 7;
 

@@ -40,8 +40,10 @@ const ECONNREFUSED: i32 = 111;
 /// Where the daemon listens.
 const OURS: Addr = Addr::from_v4_word(Resolver::ADDRESS);
 
-/// The namespace of the socket, as helpers call it (`BPF_F_CURRENT_NETNS`).
-const CURRENT_NAMESPACE: u64 = u64::MAX;
+/// The namespace of the socket or packet, as helpers call it (`BPF_F_CURRENT_NETNS`).
+pub(crate) const CURRENT_NAMESPACE: u64 = u64::MAX;
+/// Bytes of the part of a tuple that [`tuple`] fills in.
+pub(crate) const TUPLE: u32 = size_of::<bpf_sock_tuple_v4>() as u32;
 
 #[cgroup_sock_addr(connect4)]
 pub fn socket_connect4(context: SockAddrContext) -> i32 {
@@ -269,26 +271,29 @@ impl Socket {
 /// `bpf_sk_release` if it is not null.
 #[inline(always)]
 pub(crate) fn look_up(context: *mut c_void, transport: Transport, port: Port) -> *mut bpf_sock {
-    let mut tuple = bpf_sock_tuple {
-        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
-            ipv4: bpf_sock_tuple_v4 {
-                saddr: Resolver::ADDRESS,
-                daddr: Resolver::ADDRESS,
-                sport: 0,
-                dport: port.wire(),
-            },
-        },
-    };
-    let size = size_of::<bpf_sock_tuple_v4>() as u32;
+    let mut tuple = tuple(bpf_sock_tuple_v4 {
+        saddr: Resolver::ADDRESS,
+        daddr: Resolver::ADDRESS,
+        sport: 0,
+        dport: port.wire(),
+    });
     match transport {
-        // SAFETY: context and tuple are live; `size` is that of the part that is filled in.
+        // SAFETY: context and tuple are live; the size is that of the part that is filled in.
         Transport::Udp => unsafe {
-            bpf_sk_lookup_udp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
+            bpf_sk_lookup_udp(context, &mut tuple, TUPLE, CURRENT_NAMESPACE, 0)
         },
         // SAFETY: as above.
         Transport::Tcp => unsafe {
-            bpf_sk_lookup_tcp(context, &mut tuple, size, CURRENT_NAMESPACE, 0)
+            bpf_sk_lookup_tcp(context, &mut tuple, TUPLE, CURRENT_NAMESPACE, 0)
         },
+    }
+}
+
+/// The ends of a flow of IPv4, as helpers take them.
+#[inline(always)]
+pub(crate) fn tuple(ipv4: bpf_sock_tuple_v4) -> bpf_sock_tuple {
+    bpf_sock_tuple {
+        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 },
     }
 }
 

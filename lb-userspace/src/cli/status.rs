@@ -7,6 +7,7 @@ use clap::Args;
 use super::table::{self, Output, Table};
 use super::units;
 use crate::api::{self, Api, MapFill, ProviderState, ReasonCount};
+use crate::config::Lead;
 
 /// Show how the daemon and its datapath are
 ///
@@ -54,7 +55,7 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
         "dns         {} of {} namespaces{}; {} by kernel, {} by daemon, {} kept, {} forwarded, {} failed",
         dns.taken_over,
         dns.wanted,
-        if dns.lead == "loopback" {
+        if dns.lead == Lead::Loopback.name() {
             " on loopback"
         } else {
             ""

@@ -145,7 +145,7 @@ impl Page<'_> {
             "lead",
             "What leads them to veer: sockets (programs on sockets), loopback (programs on containers' \
              loopback interfaces) or auto.",
-            |c| format!("{:?}", c.dns.lead.name()),
+            |c| quoted(c.dns.lead.name()),
         );
         self.key(
             "kernel",
@@ -176,6 +176,27 @@ impl Page<'_> {
             "Whether unknown names without a dot are asked outside.",
             |c| c.dns.single_labels.to_string(),
         );
+        self.other_names();
+        self.key(
+            "default_bridge",
+            "Whether containers on the default bridge have names and are answered, which Docker does not do.",
+            |c| c.dns.default_bridge.to_string(),
+        );
+        self.key(
+            "no_conntrack",
+            "Whether Docker's NAT rules for 127.0.0.11, which have the kernel track all packets of a \
+             container, are taken out of containers while veer answers them.",
+            |c| c.dns.no_conntrack.to_string(),
+        );
+        self.key(
+            "query_log",
+            "One in so many answers is shown by `veer dns log`; 0: none.",
+            |c| grouped(c.dns.query_log),
+        );
+    }
+
+    /// How other servers are asked, in the section `dns`.
+    fn other_names(&mut self) {
         self.key(
             "upstreams",
             "Servers for all other names; none: those of the host's /etc/resolv.conf.",
@@ -204,22 +225,6 @@ impl Page<'_> {
             "stale",
             "Time for which a kept answer that has run out is given while no server answers.",
             |c| time(c.dns.stale),
-        );
-        self.key(
-            "default_bridge",
-            "Whether containers on the default bridge have names and are answered, which Docker does not do.",
-            |c| c.dns.default_bridge.to_string(),
-        );
-        self.key(
-            "no_conntrack",
-            "Whether Docker's NAT rules for 127.0.0.11, which have the kernel track all packets of a \
-             container, are taken out of containers while veer answers them.",
-            |c| c.dns.no_conntrack.to_string(),
-        );
-        self.key(
-            "query_log",
-            "One in so many answers is shown by `veer dns log`; 0: none.",
-            |c| grouped(c.dns.query_log),
         );
     }
 

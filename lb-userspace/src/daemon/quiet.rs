@@ -8,7 +8,7 @@
 //! Where queries are led on the loopback interface the rules stay: the programs there only have to know what
 //! they have made of a query.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use lb_common::Resolver;
@@ -125,15 +125,15 @@ impl Quiet {
             let is_done = self.taken.contains_key(&netns.cookie) || looks >= LOOKS;
             !is_done && answered.contains(&netns.cookie)
         };
-        let running: Vec<&Netns> = running(observed).collect();
+        let runs: BTreeSet<u64> = running(observed).map(|netns| netns.cookie).collect();
         let arriving = observed.arriving.iter().map(|it| &it.netns);
         // What only has to be known is there as soon as the container's interface is.
         let arriving = arriving.filter(|_| self.rules == Rules::Known);
-        let all = running.iter().copied().chain(arriving);
+        let all = running(observed).chain(arriving);
         let due: Vec<&Netns> = all.filter(is_due).collect();
         let results = for_each(&due, |netns| self.take(shared, netns));
         for (netns, result) in due.into_iter().zip(results) {
-            if running.contains(&netns) {
+            if runs.contains(&netns.cookie) {
                 *self.looks.entry(netns.cookie).or_default() += 1;
             }
             match result {

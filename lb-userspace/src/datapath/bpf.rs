@@ -186,18 +186,14 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { owned(fd) })
 }
 
-/// Attaches a classifier to an interface of the calling thread's namespace, before all others.
+/// Attaches a classifier to an interface of the calling thread's namespace, before all others. It ends with
+/// the link.
 pub(super) fn attach_tcx(
     program: BorrowedFd<'_>,
     ifindex: u32,
     side: AttachType,
 ) -> io::Result<OwnedFd> {
     create_link(program, ifindex, side, FIRST)
-}
-
-/// Attaches a program to what an interface sends, before all others. It ends with the link.
-pub(super) fn attach_tcx_egress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
-    create_link(program, ifindex, AttachType::TcxEgress, FIRST)
 }
 
 /// Attaches a program to a cgroup, besides those that are there.

@@ -13,9 +13,9 @@ use super::mounts;
 use super::pins::{self, Pins};
 use super::programs::{Programs, SOCKET};
 
-/// Attaches every socket program to the cgroup that is chosen, or to the cgroup2 root; programs of an older veer are
-/// replaced one by one, each in one step. Where that cannot be done nothing stays attached, and a
-/// warning says why: everything else works without.
+/// Attaches every socket program to the cgroup that is chosen, or to the cgroup2 root; programs of an
+/// older veer are replaced one by one, each in one step. Where that cannot be done nothing stays attached,
+/// and a warning says why: everything else works without.
 pub(super) fn attach(
     programs: &Programs,
     pins: &Pins,

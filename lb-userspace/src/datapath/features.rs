@@ -3,14 +3,15 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 
-use super::bpf;
 use super::error::DatapathError;
 use super::hooks::Hook;
 use super::mounts;
+use super::{LOOPBACK, bpf};
 
 /// The oldest kernel that the programs are made for.
 const NEEDED: Kernel = Kernel { major: 6, minor: 1 };
@@ -20,9 +21,6 @@ const SCRUBS: Kernel = Kernel {
     major: 6,
     minor: 15,
 };
-
-/// The index of the loopback interface of every namespace.
-const LOOPBACK: u32 = 1;
 
 /// One thing that veer needs or makes use of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,9 +252,13 @@ fn redirect_peer_feature() -> Feature {
 /// Whether programs on packets can be told in which namespace they are: Linux 6.13. Before it they look
 /// for the daemon's socket to know whose question they see.
 pub(super) fn knows_namespace() -> bool {
-    let helper = BpfHelper::BPF_FUNC_get_netns_cookie;
-    // Who may not ask may not load either, and is told so where the rest is loaded.
-    is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+    // Asking loads a program, and the answer is needed several times at a start.
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let helper = BpfHelper::BPF_FUNC_get_netns_cookie;
+        // Who may not ask may not load either, and is told so where the rest is loaded.
+        is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+    })
 }
 
 /// Whether DNS queries can be led on loopback interfaces, by programs that are told in which namespace they

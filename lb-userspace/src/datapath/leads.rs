@@ -3,17 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::Datapath;
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
 use super::expedite::expedited;
 use super::programs::{DNS_HAND, DNS_LEAD};
+use super::{Datapath, LOOPBACK};
 use crate::config::Lead;
 use crate::model::Netns;
 use crate::netns::Namespace;
-
-/// The index of the loopback interface of every namespace.
-const LOOPBACK: u32 = 1;
 
 /// The programs on one namespace's loopback interface that lead its queries, until this goes. It keeps no
 /// namespace alive.

@@ -71,6 +71,9 @@ pub use programs::{Programs, undisturbed};
 pub use spec::Shape;
 pub use uninstall::Uninstalled;
 
+/// The index of the loopback interface of every namespace.
+const LOOPBACK: u32 = 1;
+
 /// Which datapath to open, and how.
 #[derive(Clone, Debug)]
 pub struct Options {

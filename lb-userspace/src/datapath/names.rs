@@ -11,13 +11,10 @@ use super::expedite::expedited;
 use super::hooks::Hooked;
 use super::maps::{Maps, PerCpu, Table};
 use super::programs::DNS_LO;
-use super::{Datapath, Hook, bpf, clock, clsact};
+use super::{Datapath, Hook, LOOPBACK, bpf, clock, clsact};
 use crate::dns::Kernel;
 use crate::model::Netns;
 use crate::netns::Namespace;
-
-/// The index of the loopback interface of every namespace.
-const LOOPBACK: u32 = 1;
 
 /// How it is put there.
 const HOOKED: Hooked = Hooked {
@@ -37,8 +34,14 @@ pub struct Names {
 /// `dns_lo` on one namespace's loopback interface, until this goes. It keeps no namespace alive.
 #[derive(Debug)]
 pub struct Loopback {
-    _link: Option<OwnedFd>,
-    _filter: Option<Filter>,
+    _held: Held,
+}
+
+/// What keeps it there.
+#[derive(Debug)]
+enum Held {
+    Link { _link: OwnedFd },
+    Filter { _filter: Filter },
 }
 
 /// `dns_lo` before Linux 6.6. When the daemon is killed it stays: it answers nothing then, and the next
@@ -59,15 +62,15 @@ impl Datapath {
         let namespace = Namespace::of(netns)?;
         if self.hook == Hook::Clsact {
             namespace.run(|| clsact::attach(HOOKED, LOOPBACK, &self.pins))??;
+            let _filter = Filter(netns.clone());
             return Ok(Loopback {
-                _link: None,
-                _filter: Some(Filter(netns.clone())),
+                _held: Held::Filter { _filter },
             });
         }
-        let attach = || expedited(|| bpf::attach_tcx_egress(program, LOOPBACK));
+        let attach = || expedited(|| bpf::attach_tcx(program, LOOPBACK, HOOKED.side));
+        let _link = namespace.run(attach)??;
         Ok(Loopback {
-            _link: Some(namespace.run(attach)??),
-            _filter: None,
+            _held: Held::Link { _link },
         })
     }
 }

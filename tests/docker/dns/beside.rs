@@ -43,10 +43,10 @@ fn programs(inside: &Namespace) -> usize {
 
 #[test]
 fn containers_are_answered_by_veer_and_by_docker_as_soon_as_it_is_gone() {
-    if !can_lead_inside() {
-        println!("not here: this needs Linux 6.13");
-        return;
-    }
+    assert!(
+        can_lead_inside(),
+        "this kernel is older than 6.13: run with `--skip dns::beside`"
+    );
     let mut site = site_with("[dns]\nlead = \"loopback\"\n");
     let (net, web) = (site.host.name("beside"), site.host.name("web"));
     site.docker(&format!("network create --subnet 172.27.23.0/24 {net}"));

@@ -117,6 +117,23 @@ impl Site {
         address(&buffer[..length])
     }
 
+    /// Other ports and addresses than those of the resolver are as anywhere. Panics if not.
+    pub fn leaves_others_alone(&self) {
+        let other = self.udp("127.0.0.11:5353");
+        let port53 = self.udp("127.0.0.12:53");
+        let client = self.udp("127.0.0.1:0");
+
+        for server in [other, port53] {
+            let server_address = server.local_addr().unwrap();
+            client.send_to(b"hello", server_address).unwrap();
+            let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+            server.send_to(b"hello", from).unwrap();
+
+            let (_, answered) = client.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(answered, server_address);
+        }
+    }
+
     /// Starts another resolver on 127.0.0.11:53 that knows one answer, as Docker's would be there. It
     /// ends with the test's process.
     pub fn start_other_resolver(&self) {

@@ -1,6 +1,6 @@
 //! The guards: what the host's stack may hand to a Network and take from it.
 
-use lb_common::{Mode, NetworkFlags, OpenPort, Port, Reason};
+use lb_common::{Mode, NetworkFlags, Reason};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{ACK, End, SYN, SYN_ACK, arp, echo, tcp, udp};
 
@@ -115,21 +115,6 @@ fn into_a_network() -> Vec<Scenario> {
     )
 }
 
-/// Port 80 of `ONE` is open to what comes from `interface`; 0: from everywhere.
-fn opened(mut world: World, interface: u32) -> World {
-    for family in [Family::V4, Family::V6] {
-        world.open_ports.insert(OpenPort {
-            address: ONE.addr(family).into(),
-            port: Port::new(80),
-            zone: ZONE,
-            protocol: 6,
-            _pad: [0; 3],
-            interface,
-        });
-    }
-    world
-}
-
 fn into_routed_networks() -> Vec<Scenario> {
     let routed = NetworkFlags::ROUTED_V4 | NetworkFlags::ROUTED_V6;
     let unprotected = NetworkFlags::UNPROTECTED_V4 | NetworkFlags::UNPROTECTED_V6;
@@ -142,7 +127,7 @@ fn into_routed_networks() -> Vec<Scenario> {
     [
         both_in(
             "a routed network is reached at its published ports, and answers as it is",
-            opened(World::hosting().flag(ZONE, routed), 0),
+            World::hosting().flag(ZONE, routed).open(ONE, ZONE, 0),
             move |family| {
                 let outsider = OUTSIDER.end(family, 40_000);
                 let at = into_bridge(UPLINK);
@@ -181,7 +166,7 @@ fn into_routed_networks() -> Vec<Scenario> {
 fn from_trusted_interfaces() -> Vec<Scenario> {
     both_in(
         "an interface that a network trusts reaches published ports alone",
-        opened(World::hosting(), UPLINK),
+        World::hosting().open(ONE, ZONE, UPLINK),
         |family| {
             let outsider = OUTSIDER.end(family, 40_000);
             let at = into_bridge(UPLINK);

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use lb_common::{Link, Mode, NetworkFlags, OpenPort, Port, Reason};
+use lb_common::{Link, Mode, NetworkFlags, Port, Reason};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{ACK, SYN, SYN_ACK, echo, hop, tcp, udp};
 
@@ -76,21 +76,6 @@ fn between_networks() -> Vec<Scenario> {
     .concat()
 }
 
-/// Published port 80 of `FAR` may be reached at its own address.
-fn opened(mut world: World) -> World {
-    for family in [Family::V4, Family::V6] {
-        world.open_ports.insert(OpenPort {
-            address: FAR.addr(family).into(),
-            port: Port::new(80),
-            zone: OTHER_ZONE,
-            protocol: 6,
-            _pad: [0; 3],
-            interface: 0,
-        });
-    }
-    world
-}
-
 fn into_other_modes() -> Vec<Scenario> {
     let routed = NetworkFlags::ROUTED_V4 | NetworkFlags::ROUTED_V6;
     let masquerade = NetworkFlags::MASQUERADE_V4 | NetworkFlags::MASQUERADE_V6;
@@ -118,7 +103,7 @@ fn into_other_modes() -> Vec<Scenario> {
     [
         both_in(
             "a routed network is reached at its published ports and by ping",
-            opened(plain().flag(OTHER_ZONE, routed)),
+            plain().flag(OTHER_ZONE, routed).open(FAR, OTHER_ZONE, 0),
             move |family| {
                 let client = CLIENT.end(family, 40_000);
                 let far = FAR.end(family, 80);

@@ -1,7 +1,7 @@
 //! A container on two Networks speaks from either address by either interface, as the Network of the
 //! address allows.
 
-use lb_common::{Mac, NetworkFlags, OpenPort, Port, Reason};
+use lb_common::{Mac, NetworkFlags, Reason};
 use lb_ebpf::Verdict;
 use veer_tests::packets::{
     ACK, End, SYN, SYN_ACK, arp, echo, hop, link_option, neighbour, tcp, udp,
@@ -35,18 +35,8 @@ fn world() -> World {
 fn routed() -> World {
     let masquerade = NetworkFlags::MASQUERADE_V4 | NetworkFlags::MASQUERADE_V6;
     let routed = NetworkFlags::ROUTED_V4 | NetworkFlags::ROUTED_V6;
-    let mut world = world().unflag(OTHER_ZONE, masquerade);
-    for family in [Family::V4, Family::V6] {
-        world.open_ports.insert(OpenPort {
-            address: FAR.addr(family).into(),
-            port: Port::new(80),
-            zone: OTHER_ZONE,
-            protocol: 6,
-            _pad: [0; 3],
-            interface: 0,
-        });
-    }
-    world.flag(OTHER_ZONE, routed)
+    let world = world().unflag(OTHER_ZONE, masquerade);
+    world.open(FAR, OTHER_ZONE, 0).flag(OTHER_ZONE, routed)
 }
 
 /// The container's address on the other Network, by the interface of its own.
