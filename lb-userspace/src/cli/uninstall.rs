@@ -35,6 +35,9 @@ impl Uninstall {
             out,
             "{instance}: {pins} pins removed, {settings} kernel settings put back, Docker's rules back in {rules} containers"
         )?;
+        if done.filters > 0 {
+            writeln!(out, "{} filters taken out of containers", done.filters)?;
+        }
         if done.errors.is_empty() {
             return Ok(());
         }

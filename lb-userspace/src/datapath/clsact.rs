@@ -21,13 +21,22 @@ const PRIORITY: u16 = 1;
 /// "ve", so that it is nobody else's.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7665);
 
+/// Gives the interface what filters hang on; `false` if it has it.
+pub(super) fn add_qdisc(ifindex: u32) -> io::Result<bool> {
+    match qdisc_add_clsact(&name(ifindex)?) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
+            Ok(false)
+        }
+        result => result
+            .map(|()| true)
+            .map_err(|error| io_error(error.into())),
+    }
+}
+
 /// Puts the pinned program onto the interface, in the place of an older one.
 pub(super) fn attach(hooked: Hooked, ifindex: u32, pins: &Pins) -> io::Result<()> {
+    add_qdisc(ifindex)?;
     let name = name(ifindex)?;
-    match qdisc_add_clsact(&name) {
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-        result => result.map_err(|error| io_error(error.into()))?,
-    }
     let mut program = pinned(hooked, pins)?;
     let options = TcAttachOptions::Netlink(NlOptions {
         priority: PRIORITY,
@@ -55,14 +64,14 @@ pub(super) fn replace(hooked: Hooked, ifindex: u32, pins: &Pins) -> io::Result<b
     }
 }
 
-/// Takes our filter off the interface; no error if it is not there.
-pub(super) fn detach(hooked: Hooked, ifindex: u32) -> io::Result<()> {
+/// Takes our filter off the interface; `false` if it is not there.
+pub(super) fn detach(hooked: Hooked, ifindex: u32) -> io::Result<bool> {
     let Ok(name) = name(ifindex) else {
-        return Ok(());
+        return Ok(false);
     };
     match filter(hooked, &name)?.detach() {
-        Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
-        result => result.map_err(io_error),
+        Err(error) if matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+        result => result.map(|()| true).map_err(io_error),
     }
 }
 

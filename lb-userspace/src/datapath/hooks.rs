@@ -138,7 +138,7 @@ impl Hooks<'_> {
     pub(super) fn detach_one(&self, hooked: Hooked, ifindex: u32) -> Result<bool, DatapathError> {
         let path = self.pins.link(hooked.program, ifindex);
         let detached = if path.is_dir() {
-            clsact::detach(hooked, ifindex)
+            clsact::detach(hooked, ifindex).map(drop)
         } else {
             detach_link(&path)
         };

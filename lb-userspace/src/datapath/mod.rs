@@ -22,6 +22,7 @@ mod events;
 mod expedite;
 mod expiry;
 mod features;
+mod filters;
 mod hooks;
 mod leads;
 mod lock;
@@ -50,6 +51,7 @@ use crate::config::{Lead, Maps as Sizes};
 use crate::instance::Instance;
 use crate::reconcile::{Role, State, Step};
 use collect::Place;
+use filters::Filters;
 use hooks::Hooks;
 use lock::Lock;
 use maps::Array;
@@ -135,6 +137,7 @@ pub struct Datapath {
     /// Pins of other layouts.
     others: Vec<Pins>,
     hook: Hook,
+    filters: Filters,
     place: Place,
     /// Whether DNS queries are led inside containers' namespaces.
     leads_inside: bool,
@@ -163,6 +166,7 @@ impl Datapath {
         let mut datapath = Self {
             leads_inside: false,
             hook: options.hook.map_or_else(features::hook, Ok)?,
+            filters: Filters::of(&options.folder),
             maps,
             programs,
             others: pins.other_layouts()?,

@@ -5,22 +5,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use lb_common::dns::{Answer, Counts, Question, View};
 
-use super::bpf::AttachType;
 use super::error::DatapathError;
 use super::expedite::expedited;
-use super::hooks::Hooked;
+use super::filters::{Filter, HOOKED};
 use super::maps::{Maps, PerCpu, Table};
 use super::programs::DNS_LO;
-use super::{Datapath, Hook, LOOPBACK, bpf, clock, clsact};
+use super::{Datapath, Hook, LOOPBACK, bpf, clock};
 use crate::dns::Kernel;
 use crate::model::Netns;
 use crate::netns::Namespace;
-
-/// How it is put there.
-const HOOKED: Hooked = Hooked {
-    program: DNS_LO,
-    side: AttachType::TcxEgress,
-};
 
 /// The maps of `dns_lo`.
 #[derive(Debug)]
@@ -44,11 +37,6 @@ enum Held {
     Filter { _filter: Filter },
 }
 
-/// `dns_lo` before Linux 6.6. When the daemon is killed it stays: it answers nothing then, and the next
-/// daemon replaces it.
-#[derive(Debug)]
-struct Filter(Netns);
-
 impl Datapath {
     /// The maps of `dns_lo`.
     pub fn names(&self) -> Result<Names, DatapathError> {
@@ -57,35 +45,20 @@ impl Datapath {
 
     /// Lets the kernel answer inside `netns`, by what the maps say of it.
     pub fn answer_inside(&self, netns: &Netns) -> io::Result<Loopback> {
-        let program = self.programs.get(DNS_LO);
-        let program = program.map_err(io::Error::other)?;
-        let namespace = Namespace::of(netns)?;
         if self.hook == Hook::Clsact {
-            namespace.run(|| clsact::attach(HOOKED, LOOPBACK, &self.pins))??;
-            let _filter = Filter(netns.clone());
+            let _filter = self.filters.attach(netns, &self.pins)?;
             return Ok(Loopback {
                 _held: Held::Filter { _filter },
             });
         }
+        let program = self.programs.get(DNS_LO);
+        let program = program.map_err(io::Error::other)?;
+        let namespace = Namespace::of(netns)?;
         let attach = || expedited(|| bpf::attach_tcx(program, LOOPBACK, HOOKED.side));
         let _link = namespace.run(attach)??;
         Ok(Loopback {
             _held: Held::Link { _link },
         })
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        let detached = match Namespace::of(&self.0) {
-            // The filter went with its namespace.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            namespace => namespace.and_then(|it| it.run(|| clsact::detach(HOOKED, LOOPBACK))),
-        };
-        if let Err(error) = detached.and_then(|result| result) {
-            let netns = self.0.path.display();
-            tracing::warn!(%netns, %error, "a filter that does nothing stays in a container");
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::DatapathError;
+use super::filters::Filters;
 use super::hooks::{self, Hooks};
 use super::lock::Lock;
 use super::pins::{self, Pins};
@@ -15,6 +16,8 @@ use super::{Hook, Options, cgroup};
 pub struct Uninstalled {
     /// Pins that are gone: maps, programs and links.
     pub pins: usize,
+    /// Filters that were on containers' loopback interfaces (before Linux 6.6).
+    pub filters: usize,
     pub errors: Vec<DatapathError>,
 }
 
@@ -47,7 +50,18 @@ pub(super) fn uninstall(options: &Options) -> Result<Uninstalled, DatapathError>
         remove_folder(layout.layout().to_owned(), &mut done);
     }
     remove_folder(pins.instance().to_owned(), &mut done);
+    take_filters_off(&Filters::of(&options.folder), &mut done);
     Ok(done)
+}
+
+/// Those inside containers, which a daemon that was killed has left.
+fn take_filters_off(filters: &Filters, done: &mut Uninstalled) {
+    let taken_off = filters.take_all_off();
+    done.filters = taken_off.count;
+    let failed = taken_off.errors.into_iter().map(|(path, error)| {
+        DatapathError::file("take the filter off the loopback interface of", path)(error)
+    });
+    done.errors.extend(failed);
 }
 
 fn detach(pins: &Pins, done: &mut Uninstalled) {

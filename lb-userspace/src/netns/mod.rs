@@ -6,12 +6,14 @@
 //! (about 50 µs), or one of those that do nothing but visit ([`for_each`]); and what is needed for
 //! longer is a socket that was opened inside: a socket keeps its namespace, whoever uses it.
 
+mod every;
 mod host;
 mod id;
 mod interface;
 mod link;
 mod netlink;
 mod pin;
+mod qdisc;
 mod route;
 mod tour;
 mod watch;
@@ -26,6 +28,7 @@ use std::thread;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 
+pub use every::every_namespace;
 pub use host::{HostWatch, watch_host};
 pub use interface::{Header, Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
@@ -136,6 +139,11 @@ impl Namespace {
     /// Every route here to anything but single addresses of its own, of the main table.
     pub fn routes(&self) -> io::Result<Vec<Route>> {
         route::routes(&mut self.netlink()?)
+    }
+
+    /// Removes the interface's clsact qdisc unless somebody has a filter on it. No error if there is none.
+    pub fn remove_unused_clsact(&self, ifindex: u32) -> io::Result<()> {
+        qdisc::remove_unused_clsact(&mut self.netlink()?, ifindex)
     }
 
     /// The writing side: creating and changing interfaces here, over one socket.

@@ -84,13 +84,7 @@ impl Host {
 
     /// Runs a program of iproute2 in the host's network namespace and gives what it prints.
     pub(crate) fn iproute2(&self, program: &str, args: &str) -> String {
-        self.run(|| {
-            let run = Command::new(program).args(args.split(' ')).output();
-            let output = run.unwrap_or_else(|error| panic!("start {program}: {error}"));
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{program} {args}: {error}");
-            String::from_utf8(output.stdout).unwrap()
-        })
+        iproute2(&self.namespace, program, args)
     }
 
     /// A veth pair whose near end has this index.
@@ -123,6 +117,18 @@ impl Drop for Host {
         // A cgroup that is in use after all stays, and says so by its name.
         let _ = fs::remove_dir(&self.cgroup);
     }
+}
+
+/// Runs a program of iproute2 in this network namespace and gives what it prints.
+pub(crate) fn iproute2(namespace: &Namespace, program: &str, args: &str) -> String {
+    let run = || {
+        let run = Command::new(program).args(args.split(' ')).output();
+        let output = run.unwrap_or_else(|error| panic!("start {program}: {error}"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {args}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    namespace.run(run).unwrap()
 }
 
 fn cgroup2() -> PathBuf {
