@@ -23,18 +23,28 @@ pub(super) fn load(path: &Path) -> Result<Option<Identities>, FileError> {
         path: path.to_owned(),
         source,
     };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
+    let read = |path: &Path| match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    // Somebody was interrupted between the two steps of `save`: what is new is whole.
+    let found =
+        read(path).and_then(|old| old.map_or_else(|| read(&new_of(path)), |old| Ok(Some(old))));
+    let Some(bytes) = found.map_err(fail)? else {
+        return Ok(None);
     };
     let identities = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
     Ok(Some(identities))
 }
 
-/// Replaces the file in one step: whoever reads it finds the old or the new content.
+/// Replaces the file: whoever loads it finds the old or the new content.
+///
+/// # Why
+/// Not by renaming over the old file: where `/run` is not in memory, ext4 begins to write the new one to disk
+/// then (`auto_da_alloc` in ext4(5)), and the caller waits for it, at times for a hundred milliseconds.
 pub(super) fn save(path: &Path, identities: &Identities) -> Result<(), FileError> {
-    let new = path.with_extension("json.new");
+    let new = new_of(path);
     let fail = |attempt, path: &Path| {
         let path = path.to_owned();
         move |source| FileError {
@@ -48,7 +58,16 @@ pub(super) fn save(path: &Path, identities: &Identities) -> Result<(), FileError
     // Not synced: /run is memory, and what the maps hold ends with it.
     let written = File::create(&new).and_then(|mut file| file.write_all(&bytes));
     written.map_err(fail("write", &new))?;
-    fs::rename(&new, path).map_err(fail("replace", path))
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::rename(&new, path),
+    }
+    .map_err(fail("replace", path))
+}
+
+/// Where what is new is written first.
+fn new_of(path: &Path) -> PathBuf {
+    path.with_extension("json.new")
 }
 
 #[cfg(test)]
@@ -65,6 +84,29 @@ mod tests {
 
         assert_eq!(load(&path).unwrap(), Some(Identities::default()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_being_saved_when_the_daemon_was_killed_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        save(&path, &Identities::default()).unwrap();
+        fs::rename(&path, folder.path().join("state.json.new")).unwrap();
+
+        assert_eq!(load(&path).unwrap(), Some(Identities::default()));
+        save(&path, &Identities::default()).unwrap();
+
+        assert_eq!(load(&path).unwrap(), Some(Identities::default()));
+    }
+
+    #[test]
+    fn what_was_only_half_written_when_the_daemon_was_killed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        save(&path, &Identities::default()).unwrap();
+        fs::write(folder.path().join("state.json.new"), "{").unwrap();
+
+        assert_eq!(load(&path).unwrap(), Some(Identities::default()));
     }
 
     #[test]

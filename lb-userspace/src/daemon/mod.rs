@@ -139,7 +139,7 @@ impl Daemon {
         }
         let source = Source::choose(&config).await;
         let feed = source.start(&config, &instance)?;
-        let watch = watch_host().context("watch this network namespace")?;
+        let mut watch = watch_host().context("watch this network namespace")?;
         let was_beside = || {
             datapath
                 .actual()
@@ -151,6 +151,7 @@ impl Daemon {
             allows_direct_routing: false,
         });
         let host = look(&config, source, engine).context("look at this network namespace")?;
+        watch.has_seen(&host);
         let shared = Arc::new(Shared::new(Parts {
             host,
             provider: source.name(),
@@ -254,6 +255,7 @@ impl Daemon {
         match host {
             Ok(host) if host == **self.shared.host.load() => {}
             Ok(host) => {
+                self.watch.has_seen(&host);
                 self.shared.host.store(Arc::new(host));
                 self.round(false);
             }

@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -44,6 +45,22 @@ pub(super) fn expedited<T>(act: impl FnOnce() -> T) -> T {
         None
     });
     act()
+}
+
+/// A link that ends with this, after a short grace period.
+#[derive(Debug)]
+pub(super) struct ShortLink(Option<OwnedFd>);
+
+impl From<OwnedFd> for ShortLink {
+    fn from(link: OwnedFd) -> Self {
+        Self(Some(link))
+    }
+}
+
+impl Drop for ShortLink {
+    fn drop(&mut self) {
+        expedited(|| drop(self.0.take()));
+    }
 }
 
 impl Setting {

@@ -1,11 +1,10 @@
 //! Where containers' DNS queries are led to the daemon: on sockets, or inside on their loopback interfaces.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use super::bpf::{self, AttachType};
 use super::error::{DatapathError, Warning};
-use super::expedite::expedited;
+use super::expedite::{ShortLink, expedited};
 use super::programs::{DNS_HAND, DNS_LEAD};
 use super::{Datapath, LOOPBACK};
 use crate::config::Lead;
@@ -16,7 +15,7 @@ use crate::netns::Namespace;
 /// namespace alive.
 #[derive(Debug)]
 pub struct Led {
-    _links: [OwnedFd; 2],
+    _links: [ShortLink; 2],
 }
 
 impl Datapath {
@@ -34,7 +33,7 @@ impl Datapath {
             let handing = bpf::attach_tcx(hand, LOOPBACK, AttachType::TcxIngress)?;
             let leading = bpf::attach_tcx(lead, LOOPBACK, AttachType::TcxEgress)?;
             Ok(Led {
-                _links: [leading, handing],
+                _links: [leading.into(), handing.into()],
             })
         };
         Namespace::of(netns)?.run(|| expedited(attach))?

@@ -1,12 +1,12 @@
 //! The names that the kernel answers.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use lb_common::dns::{Answer, Counts, Question, View};
 
 use super::error::DatapathError;
-use super::expedite::expedited;
+use super::expedite::{ShortLink, expedited};
 use super::filters::{Filter, HOOKED};
 use super::maps::{Maps, PerCpu, Table};
 use super::programs::DNS_LO;
@@ -33,7 +33,7 @@ pub struct Loopback {
 /// What keeps it there.
 #[derive(Debug)]
 enum Held {
-    Link { _link: OwnedFd },
+    Link { _link: ShortLink },
     Filter { _filter: Filter },
 }
 
@@ -55,7 +55,7 @@ impl Datapath {
         let program = program.map_err(io::Error::other)?;
         let namespace = Namespace::of(netns)?;
         let attach = || expedited(|| bpf::attach_tcx(program, LOOPBACK, HOOKED.side));
-        let _link = namespace.run(attach)??;
+        let _link = namespace.run(attach)??.into();
         Ok(Loopback {
             _held: Held::Link { _link },
         })

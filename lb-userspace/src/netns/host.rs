@@ -1,12 +1,13 @@
 //! The interfaces, addresses and default routes of the host, and news of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
@@ -108,7 +109,11 @@ pub struct HostWatch {
     buffer: Vec<u8>,
     /// Something may have changed that was not told yet.
     is_due: bool,
+    known: Known,
 }
+
+/// The interfaces that the host was seen to have, by index: their names and MAC addresses.
+type Known = BTreeMap<u32, (String, [u8; 6])>;
 
 /// News of the calling thread's namespace, from now on. Must be called within a tokio runtime.
 pub fn watch_host() -> io::Result<HostWatch> {
@@ -126,10 +131,19 @@ fn open() -> io::Result<HostWatch> {
         socket: socket?,
         buffer: Vec::with_capacity(64 * 1024),
         is_due: false,
+        known: Known::new(),
     })
 }
 
 impl HostWatch {
+    /// Takes note of what a look has found, so that containers' interfaces are no news. A look must have
+    /// begun after the news that led to it was taken, and none may be taken before this.
+    pub fn has_seen(&mut self, host: &Host) {
+        let interfaces = host.interfaces.iter();
+        let known = interfaces.map(|one| (one.ifindex, (one.name.clone(), one.mac)));
+        self.known = known.collect();
+    }
+
     /// Waits until something may have changed. What comes meanwhile is one change. Dropping the future
     /// before it is ready loses nothing.
     pub async fn changed(&mut self) -> io::Result<()> {
@@ -137,7 +151,7 @@ impl HostWatch {
             let mut ready = self.socket.readable().await?;
             self.buffer.clear();
             match ready.get_inner().recv(&mut self.buffer, 0) {
-                Ok(_) => self.is_due |= matters(&self.buffer),
+                Ok(_) => self.is_due |= matters(&self.buffer, &self.known),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
                     if std::mem::take(&mut self.is_due) {
@@ -151,31 +165,66 @@ impl HostWatch {
     }
 }
 
+#[cfg(test)]
+impl HostWatch {
+    /// Whether what has come since the last time is news. Does not wait.
+    pub(super) fn is_due(&mut self) -> io::Result<bool> {
+        loop {
+            self.buffer.clear();
+            match self.socket.get_ref().recv(&mut self.buffer, 0) {
+                Ok(_) => self.is_due |= matters(&self.buffer, &self.known),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(std::mem::take(&mut self.is_due));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 impl AsRawFd for HostWatch {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.socket.as_raw_fd()
     }
 }
 
-/// Whether a datagram tells of something that [`host`] has. One that cannot be read may.
-fn matters(datagram: &[u8]) -> bool {
+/// Whether a datagram tells of something that [`host`] has, of which it has `known` so far. One that cannot
+/// be read may.
+fn matters(datagram: &[u8], known: &Known) -> bool {
     let Ok(messages) = netlink::parse(datagram) else {
         return true;
     };
     messages.into_iter().any(|message| match message.payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
-        ) => {
-            // Interfaces of containers come and go all the time, as ports of bridges.
-            let is_port = Interface::from_message(&link).master.is_some();
-            is_about_the_interface(&link) && !is_port
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            is_about_the_interface(&link) && is_news(&Interface::from_message(&link), known)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            is_about_the_interface(&link) && known.contains_key(&link.header.index)
         }
         NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
-        ) => true,
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
+        ) => known.contains_key(&address.header.index) || !is_of_the_link(&address),
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
         ) => route.header.destination_prefix_length == 0,
         _ => false,
     })
+}
+
+/// Whether what an interface is now differs from what is known of the host, as far as [`host`] tells of it.
+/// Interfaces of containers come and go all the time: as pairs that are down, and then as ports of bridges,
+/// and each has its bridge told of as well.
+fn is_news(link: &Interface, known: &Known) -> bool {
+    let is_loose = link.kind == InterfaceKind::Veth && !link.is_up;
+    let is_container = link.master.is_some() || is_loose;
+    match known.get(&link.ifindex) {
+        Some((name, mac)) => is_container || *name != link.name || *mac != link.mac,
+        None => !is_container,
+    }
+}
+
+/// Whether the kernel has made the address up for the link: a port of a bridge has one as well.
+fn is_of_the_link(message: &AddressMessage) -> bool {
+    let address = interface::address_of(message).map(|net| net.addr());
+    matches!(address, Some(IpAddr::V6(v6)) if v6.is_unicast_link_local())
 }

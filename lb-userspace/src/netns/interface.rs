@@ -176,7 +176,7 @@ pub(super) fn interfaces(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
 }
 
 /// The interface's own address: of a point-to-point pair, IFA_ADDRESS is the other end's.
-fn address_of(message: &AddressMessage) -> Option<IpNet> {
+pub(super) fn address_of(message: &AddressMessage) -> Option<IpNet> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
         message.attributes.iter().find_map(wanted)
     };

@@ -1,5 +1,6 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -33,6 +34,12 @@ fn find(namespace: &Namespace, name: &str) -> Interface {
     let interfaces = namespace.interfaces().unwrap();
     let found = interfaces.iter().find(|interface| interface.name == name);
     found.unwrap_or_else(|| panic!("{interfaces:?}")).clone()
+}
+
+fn ip(namespace: &Namespace, words: &str) {
+    let mut ip = Command::new("ip");
+    let status = namespace.run(|| ip.args(words.split(' ')).status());
+    assert!(status.unwrap().unwrap().success(), "ip {words}");
 }
 
 fn open_files() -> usize {
@@ -322,7 +329,10 @@ fn the_host_is_read_with_its_addresses_and_its_ways_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn news_of_the_host_come_for_what_it_sends_from_alone() {
-    let (first, _second) = pair();
+    let first = Namespace::create().unwrap();
+    // Else the kernel gives out addresses in its own time.
+    let without = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    first.run(without).unwrap().unwrap();
     let runtime = tokio::runtime::Handle::current();
     let watch = first.run(|| {
         let _guard = runtime.enter();
@@ -334,11 +344,37 @@ async fn news_of_the_host_come_for_what_it_sends_from_alone() {
     let told = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
     assert!(told.is_ok(), "a new bridge is news");
 
+    // As the Engine does it: a pair is a bridge's port before it is up. The bridge takes over the lowest
+    // address of its ports, which is news of the bridge.
+    ip(
+        &first,
+        "link add one address 02:00:00:00:00:01 type veth peer name in1",
+    );
+    ip(&first, "link set one master br0");
+    assert!(watch.is_due().unwrap(), "a bridge's own address is news");
+    watch.has_seen(&first.host().unwrap());
+    ip(
+        &first,
+        "link add two address 02:00:00:00:00:02 type veth peer name in2",
+    );
+    ip(&first, "link set two master br0");
+    ip(&first, "link set two up");
+    assert!(!watch.is_due().unwrap(), "a container is not");
+    ip(&first, "link del two");
+    assert!(!watch.is_due().unwrap(), "nor that it goes");
+
+    ip(&first, "link add up0 type veth peer name in3");
+    ip(&first, "link set up0 up");
+    assert!(watch.is_due().unwrap(), "one that is no port is");
+    watch.has_seen(&first.host().unwrap());
+    assert!(!watch.is_due().unwrap());
+
     links
         .add_address(bridge, "10.0.0.1/16".parse().unwrap())
         .unwrap();
-    let told = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
-    assert!(told.is_ok(), "an address is news");
+    assert!(watch.is_due().unwrap(), "an address is news");
+    ip(&first, "link del up0");
+    assert!(watch.is_due().unwrap(), "so is one that goes");
 }
 
 #[test]
