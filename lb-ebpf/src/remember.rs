@@ -142,57 +142,43 @@ fn remembered(
             break;
         };
         work.this.source_port = port;
-        if probe == 0 {
-            forget_leftover(tables, work);
-            set_reply(veth, work);
-        }
         work.reverse = work.this.other_half(&work.packet.flow);
-        if !is_free(tables, work) {
+        if work.reverse == work.packet.flow || tables.has(Store::Connections, &work.reverse) {
             continue;
         }
-        let Work {
-            packet,
-            reverse,
-            this,
-            other,
-            ..
-        } = &*work;
-        if tables
-            .insert(Store::HalfOpen, reverse, other, Insert::New)
-            .is_err()
-        {
+        // Of half-open ones the insertion itself says whether there is one.
+        let is_placed = place_reply(tables, veth, work)
+            || (probe == 0 && forgot_leftover(tables, work) && place_reply(tables, veth, work));
+        if !is_placed {
             continue;
         }
-        let forward = tables.insert(Store::HalfOpen, &packet.flow, this, Insert::Any);
+        let forward = tables.insert(Store::HalfOpen, &work.packet.flow, &work.this, Insert::Any);
         return forward.map(|()| Step::FOUND).map_err(|_| Reason::TableFull);
     }
     Err(Reason::PortsExhausted)
 }
 
-/// Whether no other Connection has `work.reverse`.
+/// Writes the reply entry, if no other half-open Connection has its key.
 #[inline(always)]
-fn is_free(tables: &impl Tables, work: &Work) -> bool {
-    let Work {
-        packet, reverse, ..
-    } = work;
-    *reverse != packet.flow
-        && !tables.has(Store::Connections, reverse)
-        && !tables.has(Store::HalfOpen, reverse)
+fn place_reply(tables: &impl Tables, veth: &Veth, work: &mut Work) -> bool {
+    set_reply(veth, work);
+    let placed = tables.insert(Store::HalfOpen, &work.reverse, &work.other, Insert::New);
+    placed.is_ok()
 }
 
-/// Removes the reply entry of this very flow, left behind when the forward one made room.
+/// Removes the reply entry of this very flow, left behind when the forward one made room; whether there
+/// was one. Overwrites `work.other`.
 #[inline(always)]
-fn forget_leftover(tables: &impl Tables, work: &mut Work) {
-    work.reverse = work.this.other_half(&work.packet.flow);
+fn forgot_leftover(tables: &impl Tables, work: &mut Work) -> bool {
     let Work {
         packet,
         reverse,
         other,
         ..
     } = &mut *work;
-    if tables.find(Store::HalfOpen, reverse, other) && is_of(other, &packet.flow) {
-        tables.remove(Store::HalfOpen, reverse);
-    }
+    tables.find(Store::HalfOpen, reverse, other)
+        && is_of(other, &packet.flow)
+        && tables.remove(Store::HalfOpen, reverse)
 }
 
 /// Whether a reply entry belongs to this flow.
