@@ -73,6 +73,9 @@ impl ConnectionFlags {
 }
 
 impl Connection {
+    /// `last_seen` is written at most once in this many nanoseconds.
+    pub const GRAIN: u64 = 1_000_000_000;
+
     /// Whether `flag` (one or several bits) is wholly set.
     #[inline(always)]
     pub const fn has(&self, flag: u16) -> bool {
@@ -91,6 +94,17 @@ impl Connection {
         now.saturating_sub(self.last_seen) > self.timeout as u64 * 1_000_000_000
     }
 
+    /// Notes that a packet passes; whether that is a change. Once a second is enough, and what has been idle
+    /// too long stays so. `now` in nanoseconds since boot.
+    #[inline(always)]
+    pub const fn pass(&mut self, now: u64) -> bool {
+        let is_due = now.saturating_sub(self.last_seen) > Self::GRAIN && !self.is_idle(now);
+        if is_due {
+            self.last_seen = now;
+        }
+        is_due
+    }
+
     /// The key of the other direction, given the key of this one.
     #[inline(always)]
     pub const fn other_half(&self, key: &FlowKey) -> FlowKey {
@@ -107,3 +121,36 @@ impl Connection {
 }
 
 map_types!(Connection: 80);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn seen_at(last_seen: u64) -> Connection {
+        Connection {
+            last_seen,
+            timeout: 30,
+            ..Connection::default()
+        }
+    }
+
+    #[test]
+    fn a_packet_is_noted_when_the_last_one_is_more_than_a_second_ago() {
+        let mut entry = seen_at(SECOND);
+
+        assert!(!entry.pass(2 * SECOND));
+        assert_eq!(entry.last_seen, SECOND);
+        assert!(entry.pass(2 * SECOND + 1));
+        assert_eq!(entry.last_seen, 2 * SECOND + 1);
+    }
+
+    #[test]
+    fn a_packet_does_not_revive_what_is_forgotten() {
+        let mut entry = seen_at(SECOND);
+
+        assert!(!entry.pass(31 * SECOND + 1));
+        assert!(entry.is_idle(31 * SECOND + 1));
+    }
+}

@@ -7,7 +7,7 @@ use crate::frame::Frame;
 use crate::packet::Kind;
 use crate::remember::conclude;
 use crate::settle::{Step, is_usable, may_open, settle};
-use crate::tables::{Store, Tables, Work};
+use crate::tables::{Tables, Work};
 use crate::uplink_in::OUTSIDE;
 use crate::{open, outward, place, published, unattended};
 
@@ -20,7 +20,7 @@ pub fn forward(
     veth: &Veth,
     work: &mut Work,
 ) -> Step {
-    let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
+    let is_found = tables.meet(&work.packet.flow, work.now, &mut work.this);
     if is_found && is_usable(tables, veth, work) {
         return Step::FOUND;
     }

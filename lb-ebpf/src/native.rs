@@ -357,6 +357,17 @@ impl Tables for Memory {
         true
     }
 
+    fn meet(&self, key: &FlowKey, now: u64, into: &mut Connection) -> bool {
+        match self.connections.borrow_mut().get_mut(key) {
+            Some(entry) => {
+                entry.pass(now);
+                *into = *entry;
+                true
+            }
+            None => false,
+        }
+    }
+
     fn has(&self, store: Store, key: &FlowKey) -> bool {
         self.store(store).borrow().contains_key(key)
     }

@@ -95,6 +95,9 @@ pub trait Tables {
 
     /// Looks a Connection entry up and copies it to `into`.
     fn find(&self, store: Store, key: &FlowKey, into: &mut Connection) -> bool;
+    /// Looks an established Connection's entry up, notes in it that a packet passes ([`Connection::pass`]),
+    /// and copies it to `into`. `now` in nanoseconds since boot.
+    fn meet(&self, key: &FlowKey, now: u64, into: &mut Connection) -> bool;
     /// Whether there is an entry.
     fn has(&self, store: Store, key: &FlowKey) -> bool;
     fn insert(

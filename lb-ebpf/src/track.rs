@@ -6,17 +6,14 @@ use crate::headers::{TCP_FIN, TCP_RST, TCP_SYN};
 use crate::packet::{Kind, Packet};
 use crate::tables::{Amend, Store, Tables, Work};
 
-/// `last_seen` is written at most once in this many nanoseconds.
-const GRAIN: u64 = 1_000_000_000;
-
-/// Notes that a packet of `work.this` passed.
+/// Notes that a packet of `work.this` passed, unless [`Tables::meet`] has.
 #[inline(always)]
 pub fn track(tables: &impl Tables, work: &Work) {
     let entry = &work.this;
     let is_news = work.packet.has_tcp(TCP_FIN | TCP_RST) || entry.has(Flags::RESET);
     if is_news {
         note(tables, work);
-    } else if work.now.saturating_sub(entry.last_seen) > GRAIN {
+    } else if work.now.saturating_sub(entry.last_seen) > Connection::GRAIN {
         let amend = Amend {
             last_seen: work.now,
             ..Amend::default()

@@ -9,7 +9,7 @@ use crate::outcome::Outcome;
 use crate::packet::{Fragment, Kind, Packet};
 use crate::remember::conclude;
 use crate::settle::{Step, is_usable, settle};
-use crate::tables::{Store, Tables, Work};
+use crate::tables::{Tables, Work};
 use crate::{fragment, icmp_error, open, published, send, unattended};
 
 /// The zone of the host and of all that is outside.
@@ -126,7 +126,7 @@ fn concerns(tables: &impl Tables, settings: &Settings, packet: &Packet) -> bool 
 /// address takes the way through the host's stack.
 #[inline(always)]
 pub fn find(tables: &impl Tables, work: &mut Work) -> Step {
-    let is_found = tables.find(Store::Connections, &work.packet.flow, &mut work.this);
+    let is_found = tables.meet(&work.packet.flow, work.now, &mut work.this);
     let mut step = if is_found && is_usable(tables, &STRANGER, work) {
         Step::FOUND
     } else {

@@ -317,6 +317,20 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn meet(&self, key: &FlowKey, now: u64, into: &mut Connection) -> bool {
+        let Some(entry) = CONNECTIONS.get_ptr_mut(key) else {
+            return false;
+        };
+        // SAFETY: as in `find`.
+        unsafe { core::ptr::copy_nonoverlapping(entry, into, 1) };
+        if into.pass(now) {
+            // SAFETY: as in `amend`.
+            unsafe { (*entry).last_seen = now };
+        }
+        true
+    }
+
+    #[inline(always)]
     fn has(&self, store: Store, key: &FlowKey) -> bool {
         entry(store, key).is_some()
     }
