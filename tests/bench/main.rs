@@ -3,6 +3,7 @@
 //! Speed is said in ratios of figures that were measured in turns on the same machine.
 
 mod baseline;
+mod bpf;
 mod cpu;
 mod load;
 mod measure;

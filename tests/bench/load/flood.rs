@@ -4,15 +4,15 @@
 //! A program of a few instructions writes the frame each time, because the path under test changes it
 //! and the kernel uses the same memory again.
 
-use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::{Done, SHARES, milliseconds};
+use crate::bpf::{Instruction, Running, XDP, instruction, load};
 use crate::cpu::Clock;
 
 /// Bytes of the smallest frame, without its checksum.
@@ -42,7 +42,8 @@ pub(super) struct Flooding {
 
 /// Sends as it is told. The work is frames.
 pub(super) fn flood(told: &Flooding, cpu: Option<usize>) -> Result<Done> {
-    let program = load(&instructions(&told.frame, told.many_flows))?;
+    let program = load(XDP, &instructions(&told.frame, told.many_flows))
+        .context("load the program that writes frames")?;
     let clock = Clock::new(&[], cpu);
     let (before, started) = (clock.read()?, Instant::now());
     let work = send(&program, told, told.time)?;
@@ -76,26 +77,6 @@ fn frame(text: &str) -> Result<[u8; FRAME]> {
         *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)?;
     }
     Ok(frame)
-}
-
-/// One instruction of BPF, as the kernel reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-struct Instruction {
-    code: u8,
-    /// The register that is written in the low half, the one that is read in the high half.
-    registers: u8,
-    offset: i16,
-    value: i32,
-}
-
-const fn instruction(code: u8, to: u8, from: u8, offset: i16, value: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: to | from << 4,
-        offset,
-        value,
-    }
 }
 
 /// A program that makes `frame` of every packet and passes it.
@@ -138,40 +119,6 @@ fn instructions(frame: &[u8; FRAME], many_flows: bool) -> Vec<Instruction> {
     all
 }
 
-/// The beginning of `union bpf_attr` for BPF_PROG_LOAD.
-#[repr(C)]
-struct Loading {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-}
-
-/// The beginning of `union bpf_attr` for BPF_PROG_TEST_RUN.
-#[derive(Default)]
-#[repr(C)]
-struct Running {
-    program: u32,
-    returned: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    _pad: u32,
-}
-
 /// `struct xdp_md`.
 #[derive(Default)]
 #[repr(C)]
@@ -184,28 +131,7 @@ struct Context {
     egress_ifindex: u32,
 }
 
-fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
-    const PROG_LOAD: libc::c_long = 5;
-    const XDP: u32 = 6;
-    const LICENSE: &CStr = c"GPL";
-    let mut told = Loading {
-        kind: XDP,
-        instruction_count: instructions.len() as u32,
-        instructions: instructions.as_ptr().addr() as u64,
-        license: LICENSE.as_ptr().addr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-    };
-    // SAFETY: the instructions and the license live until the call returns.
-    let file =
-        unsafe { bpf(PROG_LOAD, &mut told) }.context("load the program that writes frames")?;
-    // SAFETY: the kernel has just made it, for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(file) })
-}
-
 fn run(program: &OwnedFd, told: &Flooding) -> io::Result<()> {
-    const PROG_TEST_RUN: libc::c_long = 10;
     const LIVE_FRAMES: u32 = 1 << 1;
     let context = Context {
         data_end: FRAME as u32,
@@ -213,7 +139,6 @@ fn run(program: &OwnedFd, told: &Flooding) -> io::Result<()> {
         ..Context::default()
     };
     let mut running = Running {
-        program: program.as_raw_fd().cast_unsigned(),
         data_size_in: FRAME as u32,
         data_in: told.frame.as_ptr().addr() as u64,
         repeat: REPEAT,
@@ -221,23 +146,10 @@ fn run(program: &OwnedFd, told: &Flooding) -> io::Result<()> {
         context_in: (&raw const context).addr() as u64,
         flags: LIVE_FRAMES,
         batch_size: BATCH,
-        ..Running::default()
+        ..Running::of(program)
     };
     // SAFETY: frame and context live until the call returns, and it only reads them.
-    unsafe { bpf(PROG_TEST_RUN, &mut running) }.map(drop)
-}
-
-/// bpf(2).
-///
-/// # Safety
-/// What `told` points to must be what `command` expects there.
-unsafe fn bpf<T>(command: libc::c_long, told: &mut T) -> io::Result<i32> {
-    // SAFETY: `told` is valid for its size; the rest is the caller's promise.
-    let returned = unsafe { libc::syscall(libc::SYS_bpf, command, told, size_of::<T>()) };
-    if returned < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(returned as i32)
+    unsafe { running.run() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What one packet costs in `endpoint_in`, by the kernel's own clock (BPF_PROG_TEST_RUN).
 
+mod floor;
+
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
@@ -9,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, bytes_of};
 use lb_common::{
     Addr, Connection, ConnectionFlags as Flags, Endpoint, EndpointState, FlowKey, Frontend,
-    FrontendKey, Mac, Port, Settings, Slot, Timeouts, VIP_MAC, Veth, VethFlags,
+    FrontendKey, Mac, Port, Settings, Slot, Timeouts, VIP_MAC, Veth, VethFlags, maps,
 };
 use lb_userspace::datapath::set_constants;
 use veer_tests::object;
@@ -20,6 +22,7 @@ use crate::measure::Effort;
 use crate::progress::Progress;
 use crate::report::{Bound, Suite};
 use crate::rounds::Notes;
+use floor::Floor;
 
 /// Where BPF_PROG_TEST_RUN says that packets come from.
 const LOOPBACK: u32 = 1;
@@ -43,10 +46,12 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         &[1, 10_000, 1_000_000]
     };
     let largest = sizes.last().copied().unwrap_or(1);
-    let mut bench = Bench::new(largest)?;
-    let mut crowded = Bench::new(1)?;
+    let mut bench = Bench::new(largest, maps::HALF_OPEN)?;
+    let mut crowded = Bench::new(1, maps::HALF_OPEN)?;
+    let mut roomy = Bench::new(1, ROOM)?;
     crowded.connections(0..1)?;
     crowded.frontends(FRONTENDS)?;
+    let mut floor = Floor::new(&bench.ebpf)?;
     let mut notes = Notes::default();
     let mut note = |variant: &str, value: f64| notes.note(variant, MEASURE, "ns", value);
     let mut progress = Progress::new(sizes.len() * effort.rounds);
@@ -62,9 +67,22 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 note("veer: miss", bench.miss()?);
                 note("veer: not IP", bench.not_ip()?);
                 note("veer: new", bench.opened()?);
+                note(ROOMY_NEW, roomy.opened()?);
                 note(ONCE, bench.not_ip_once()?);
                 note(CROWDED_NEW, crowded.opened()?);
+                note("kernel: nothing", floor.empty(REPEAT)?);
+                note("kernel: a look-up", floor.look_up(0, REPEAT)?);
+                note(
+                    "kernel: look-up, checksum, redirection",
+                    floor.rewrite(REPEAT)?,
+                );
+                note("kernel: nothing, once", average(|| floor.empty(1))?);
+                note("kernel: two half-open entries", average(|| floor.insert())?);
             }
+            note(
+                &format!("kernel: look-ups over {size} Connections"),
+                average(|| floor.look_up(rand::random_range(0..*size), 2))?,
+            );
             note(
                 &format!("veer: hits over {size} Connections"),
                 bench.hits(*size)?,
@@ -77,9 +95,12 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         name: "programs".to_owned(),
         about: "Time of `endpoint_in` for one UDP packet, IPv4, as the kernel measures it. `hit` is of an \
                 established Connection, there and back; `miss` is between two containers, `not IP` is \
-                nobody's; `new` opens a Connection. That and the last rows are runs of a single packet \
-                each, between system calls, and the last rows take a random Connection, so that caches do \
-                not help; `not IP, once` is what such a run takes that does nothing."
+                nobody's; `new` opens a Connection, for which an older half-open one makes room where nothing \
+                else is said. That and the last rows are runs of a single packet each, between system \
+                calls, and the last rows take a random Connection, so that caches do not help; `not IP, \
+                once` is what such a run takes that does nothing. Rows of `kernel` are programs of a few \
+                instructions that ask the kernel for the same and decide nothing, over the same maps: the \
+                least that it can be."
             .to_owned(),
         settings: vec![format!("{REPEAT} runs for each figure; {FLOWS} where flows differ")],
         series: notes.0,
@@ -98,26 +119,29 @@ const MEASURE: &str = "time of a packet";
 const CROWDED_HIT: &str = "veer: hit, 10,000 Frontends";
 const ONCE: &str = "veer: not IP, once";
 const CROWDED_NEW: &str = "veer: new, 10,000 Frontends";
+const ROOMY_NEW: &str = "veer: new, nothing makes room";
+/// Entries of a table of half-open Connections that no run fills.
+const ROOM: u32 = 1 << 20;
+/// The first number of Connections that are opened: established ones are below.
+const NEW: u32 = 10_000_000;
 /// On a host with many.
 const FRONTENDS: u16 = 10_000;
 
 struct Bench {
     ebpf: Ebpf,
-    /// A port that no Connection was opened from.
-    next_port: u16,
+    /// How many Connections were opened.
+    opened: u32,
 }
 
 impl Bench {
-    fn new(connections: u32) -> Result<Self> {
+    fn new(connections: u32, half_open: u32) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         set_constants(&mut loader, &0);
         loader.map_max_entries("CONNECTIONS", 2 * connections + 1_024);
+        loader.map_max_entries("HALF_OPEN", half_open);
         let mut ebpf = loader.load(object::bytes()).context("load the programs")?;
         program(&mut ebpf)?.load().context("load endpoint_in")?;
-        let mut bench = Self {
-            ebpf,
-            next_port: 1_024,
-        };
+        let mut bench = Self { ebpf, opened: 0 };
         bench.world()?;
         Ok(bench)
     }
@@ -245,31 +269,18 @@ impl Bench {
     }
 
     fn not_ip_once(&mut self) -> Result<f64> {
-        let mut sum = 0.0;
-        for _ in 0..FLOWS {
-            sum += self.time(&foreign(), 1)?;
-        }
-        Ok(sum / f64::from(FLOWS))
+        average(|| self.time(&foreign(), 1))
     }
 
     fn opened(&mut self) -> Result<f64> {
-        let mut sum = 0.0;
-        for _ in 0..FLOWS {
-            self.next_port = self.next_port.checked_add(1).unwrap_or(1_024);
-            let from = end(CLIENT, CLIENT_MAC, self.next_port);
-            let to = end(VIP, VIP_MAC, 9);
-            sum += self.time(&udp(from, to, &[0; 18]), 1)?;
-        }
-        Ok(sum / f64::from(FLOWS))
+        average(|| {
+            self.opened += 1;
+            self.time(&packet(NEW + self.opened, VIP), 1)
+        })
     }
 
     fn hits(&mut self, size: u32) -> Result<f64> {
-        let mut sum = 0.0;
-        for _ in 0..FLOWS {
-            let number = rand::random_range(0..size);
-            sum += self.time(&packet(number, VIP), 2)?;
-        }
-        Ok(sum / f64::from(FLOWS))
+        average(|| self.time(&packet(rand::random_range(0..size), VIP), 2))
     }
 
     /// Nanoseconds for one run of `packet`.
@@ -305,6 +316,15 @@ impl Bench {
         let mut map: HashMap<_, [u8; KN], [u8; VN]> = map.try_into()?;
         Ok(map.insert(raw(key)?, raw(value)?, 0)?)
     }
+}
+
+/// Of one measurement for each flow.
+fn average(mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
+    let mut sum = 0.0;
+    for _ in 0..FLOWS {
+        sum += measure()?;
+    }
+    Ok(sum / f64::from(FLOWS))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
