@@ -26,11 +26,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new() -> Self {
+        Self::with_engine(&[])
+    }
+
+    /// The same with an Engine that is started with `arguments`.
+    pub(crate) fn with_engine(arguments: &[&str]) -> Self {
         let namespace = Namespace::create().expect("create a namespace");
         let mut links = namespace.links().expect("open the host's netlink");
         let loopback = links.index_of("lo").expect("find lo");
         links.set_up(loopback).expect("set lo up");
-        let engine = Engine::start(again(&namespace));
+        let engine = Engine::start_with(again(&namespace), arguments);
         Self { namespace, engine }
     }
 

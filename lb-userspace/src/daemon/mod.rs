@@ -49,7 +49,7 @@ use crate::dns::{self, Dns};
 use crate::engine::Habits;
 use crate::model::{Host, Notice};
 use crate::netns::{HostWatch, Namespace, watch_host};
-use crate::provider::Feed;
+use crate::provider::{Feed, ProviderHealth};
 
 pub use settings::{ConfigSource, Overrides};
 pub use source::Source;
@@ -206,11 +206,9 @@ impl Daemon {
                     changed?;
                     self.look();
                 }
-                // An Engine that is back may have been started otherwise.
                 changed = self.feed.health.changed(), if self.looking.is_none() => {
                     changed.context("the provider ended")?;
-                    self.rounds.expect_other_rules();
-                    self.look();
+                    self.heard_of_the_engine();
                 }
                 host = seen(&mut self.looking) => self.seen(host),
                 () = std::future::ready(()), if self.rounds.has_namespaces_waiting() => {
@@ -236,6 +234,17 @@ impl Daemon {
                 _ = self.signals.interrupt.recv() => return Ok(()),
             }
         }
+    }
+
+    /// An Engine that is back may have been started otherwise, and its resolver is elsewhere. What is
+    /// observed may be the same as before, and then nothing else would bring a round.
+    fn heard_of_the_engine(&mut self) {
+        let health = self.feed.health.borrow_and_update().clone();
+        let is_back = matches!(health, ProviderHealth::Following { .. });
+        if is_back && self.rounds.expect_other_rules() {
+            self.round(false);
+        }
+        self.look();
     }
 
     /// Looks at the host's interfaces, addresses and routes again, and how its Engine was started. The

@@ -89,12 +89,15 @@ impl Quiet {
         taken.map_or(resolver, |taken| taken.beside(resolver))
     }
 
-    /// Looks for the rules anew where they only have to be known.
-    pub(super) fn look_again(&mut self) {
-        if self.rules == Rules::Known {
-            self.taken.clear();
-            self.looks.clear();
+    /// Looks for the rules anew, in the next round, where they only have to be known. Whether any are.
+    pub(super) fn look_again(&mut self) -> bool {
+        if self.rules != Rules::Known {
+            return false;
         }
+        let were_known = !self.taken.is_empty();
+        self.taken.clear();
+        self.looks.clear();
+        were_known
     }
 
     /// Takes the rules out of every namespace of `desired` in which they are for sure and that veer

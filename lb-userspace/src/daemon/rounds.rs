@@ -316,9 +316,10 @@ impl Rounds {
         self.inside.attach_some(&self.shared.datapath());
     }
 
-    /// Looks for Docker's rules in containers anew: the Engine may have been started again.
-    pub(super) fn expect_other_rules(&mut self) {
-        self.quiet.look_again();
+    /// Has the next round look for Docker's rules in containers anew: the Engine may have been started
+    /// again. Whether any are known.
+    pub(super) fn expect_other_rules(&mut self) -> bool {
+        self.quiet.look_again()
     }
 
     fn leave(&mut self, cookies: &[u64]) {

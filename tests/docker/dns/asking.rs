@@ -1,6 +1,7 @@
 //! Questions from a container, and what is said to them.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
@@ -37,18 +38,29 @@ pub(super) fn question(name: &str, kind: u16) -> Vec<u8> {
 
 /// What `server` says to a question from `client`.
 pub(super) fn ask(client: &Namespace, server: SocketAddr, name: &str, kind: u16) -> Said {
+    let said = try_ask(client, server, name, kind, ANSWER);
+    said.unwrap_or_else(|error| panic!("{name} {kind}: {error}"))
+}
+
+/// The same, if anything is said within `limit`.
+pub(super) fn try_ask(
+    client: &Namespace,
+    server: SocketAddr,
+    name: &str,
+    kind: u16,
+    limit: Duration,
+) -> io::Result<Said> {
     let query = question(name, kind);
-    let reply = client.run(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(ANSWER)).unwrap();
-        socket.send_to(&query, server).unwrap();
+    let asked = || -> io::Result<Vec<u8>> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(limit))?;
+        socket.send_to(&query, server)?;
         let mut buffer = [0; 2048];
-        let received = socket.recv_from(&mut buffer);
-        let (length, from) = received.unwrap_or_else(|error| panic!("{name} {kind}: {error}"));
+        let (length, from) = socket.recv_from(&mut buffer)?;
         assert_eq!(from, server);
-        buffer[..length].to_vec()
-    });
-    read(&reply.unwrap(), &query)
+        Ok(buffer[..length].to_vec())
+    };
+    Ok(read(&client.run(asked)??, &query))
 }
 
 pub(super) fn read(reply: &[u8], query: &[u8]) -> Said {

@@ -25,7 +25,10 @@ use server::WORLD;
 
 /// A host of its own, and veer with more in its configuration.
 fn site_with(config: &str) -> Site {
-    let host = Host::new();
+    on_host(Host::new(), config)
+}
+
+fn on_host(host: Host, config: &str) -> Site {
     let daemon = Daemon::start_with(again(&host.namespace), &host.engine.socket(), config);
     Site { daemon, host }
 }
