@@ -1,7 +1,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
 use crate::model::HostInterfaceKind;
@@ -205,7 +205,7 @@ fn a_route_over_an_interface_that_is_down_or_gone_says_so() {
 }
 
 #[test]
-fn visits_are_quick_and_leave_no_file_open() {
+fn visits_leave_no_file_open() {
     const VISITS: u32 = 200;
     // Other tests of this process open and close files too.
     unshare(CloneFlags::CLONE_FILES).unwrap();
@@ -213,15 +213,11 @@ fn visits_are_quick_and_leave_no_file_open() {
     first.interfaces().unwrap();
     let files = open_files();
 
-    let started = Instant::now();
     for _ in 0..VISITS {
         first.interfaces().unwrap();
         first.cookie().unwrap();
     }
-    let each = started.elapsed() / VISITS;
 
-    println!("{each:?} for each visit");
-    assert!(each < Duration::from_millis(5), "{each:?}");
     assert_eq!(open_files(), files);
 }
 
@@ -249,6 +245,42 @@ async fn a_watch_tells_when_an_interface_comes_and_goes() {
             LinkChange::Missed => panic!("nothing was missed"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_watch_tells_where_an_interface_was_moved_to() {
+    let (first, second) = pair();
+    let third = Namespace::create().unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let watch = || {
+        let _guard = runtime.enter();
+        watch_links().unwrap()
+    };
+    let mut watch = second.run(watch).unwrap();
+    let far = find(&second, "far").ifindex;
+
+    let to = format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        third.as_fd().as_raw_fd()
+    );
+    let words = ["link", "set", "far", "netns", &to];
+    let moved = second.run(|| Command::new("ip").args(words).status());
+    assert!(moved.unwrap().unwrap().success());
+
+    let number = loop {
+        let change = tokio::time::timeout(Duration::from_secs(10), watch.next());
+        match change.await.expect("news within 10 s").unwrap() {
+            LinkChange::Gone {
+                ifindex, moved_to, ..
+            } if ifindex == far => break moved_to,
+            LinkChange::Gone { .. } | LinkChange::Changed(_) => {}
+            LinkChange::Missed => panic!("nothing was missed"),
+        }
+    };
+    assert!(number.is_some());
+    assert_eq!(number, second.links().unwrap().number_of(&third).unwrap());
+    drop(first);
 }
 
 #[tokio::test]

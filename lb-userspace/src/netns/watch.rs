@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
@@ -25,7 +25,12 @@ pub enum LinkChange {
     /// It is new, or something about it is; without its addresses.
     Changed(Interface),
     /// It is gone from this namespace: removed, or moved to another one.
-    Gone { ifindex: u32, name: String },
+    Gone {
+        ifindex: u32,
+        name: String,
+        /// The number by which this namespace knows the one that it was moved to.
+        moved_to: Option<i32>,
+    },
     /// News was lost because it came faster than it was read: look at everything again.
     Missed,
 }
@@ -105,11 +110,20 @@ fn changes(datagram: &[u8]) -> Vec<LinkChange> {
                 Some(LinkChange::Gone {
                     ifindex: gone.ifindex,
                     name: gone.name,
+                    moved_to: moved_to(&link),
                 })
             }
             _ => None,
         })
         .collect()
+}
+
+fn moved_to(message: &LinkMessage) -> Option<i32> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::NewNetnsId(number) => (*number >= 0).then_some(*number),
+        _ => None,
+    })
 }
 
 /// A bridge tells of its ports in messages that look the same, under its own address family: they

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::causes::Causes;
 use super::engine::{Engine, EngineError, Listed};
 use super::facts::{ContainerFacts, NetworkFacts, Run};
-use super::look::{Errand, Extent, Seen};
+use super::inside::Sandbox;
+use super::look::{Errand, Extent, Glimpse, Seen};
 use super::news::News;
 use super::observe::observe;
 use super::reads::Reads;
@@ -46,8 +47,11 @@ pub(super) struct Follower {
     changed: bool,
     /// Whether that can wait until everything has been read.
     pressing: bool,
+    /// Whether there is something to tell that must not wait for what a visit brings.
+    early: bool,
     causes: Causes,
     looking: Looking,
+    glimpsing: Glimpsing,
     pub(super) look_at: Option<Instant>,
     pub(super) stray_at: Option<Instant>,
     pub(super) last_event: Option<SystemTime>,
@@ -83,6 +87,13 @@ struct Looking {
     delay: Duration,
 }
 
+/// One glimpse at a time.
+#[derive(Debug, Default)]
+struct Glimpsing {
+    under_way: bool,
+    again: bool,
+}
+
 /// Why an Engine is followed no longer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Lost {
@@ -100,6 +111,7 @@ pub(super) enum Answer {
     Network(NetworkId, Result<Option<NetworkFacts>, EngineError>),
     Lists(Result<(Vec<Listed>, Vec<NetworkId>), EngineError>),
     Looked(io::Result<Seen>),
+    Glimpsed(io::Result<Vec<Sandbox>>),
 }
 
 impl Follower {
@@ -116,8 +128,10 @@ impl Follower {
             urgent: BTreeSet::new(),
             changed: false,
             pressing: false,
+            early: false,
             causes: Causes::default(),
             looking: Looking::default(),
+            glimpsing: Glimpsing::default(),
             look_at: None,
             stray_at: None,
             last_event: None,
@@ -133,6 +147,7 @@ impl Follower {
         self.causes.clear();
         self.stage = Stage::default();
         self.looking = Looking::default();
+        self.glimpsing = Glimpsing::default();
         (self.look_at, self.stray_at) = (None, None);
     }
 
@@ -182,7 +197,12 @@ impl Follower {
                 }
                 Some(Vec::new())
             }
-            LinkChange::Gone { ifindex, .. } => {
+            LinkChange::Gone {
+                ifindex, moved_to, ..
+            } => {
+                if let Some(number) = moved_to {
+                    self.moved(ifindex, number);
+                }
                 let owners = self.view.link_gone(ifindex);
                 if !owners.is_empty() {
                     self.causes.add(SystemTime::now());
@@ -194,6 +214,14 @@ impl Follower {
                 Some(owners.chain(networks).collect())
             }
             LinkChange::Missed => None,
+        }
+    }
+
+    /// An interface was moved to another namespace: by the Engine, if somebody is being started.
+    fn moved(&mut self, ifindex: u32, number: i32) {
+        let near = self.view.link_moved(ifindex, number);
+        if near.is_some_and(|near| self.view.host.leads_elsewhere(near)) {
+            self.glimpse();
         }
     }
 
@@ -209,6 +237,9 @@ impl Follower {
         }
         if is_awaited {
             self.causes.add(SystemTime::now());
+        }
+        if is_awaited {
+            self.glimpse();
         }
         if is_known || is_awaited {
             self.look(Extent::Incomplete);
@@ -251,6 +282,7 @@ impl Follower {
                 self.listed(engine, &containers, networks);
             }
             Answer::Looked(seen) => self.looked(engine, seen?),
+            Answer::Glimpsed(sandboxes) => self.glimpsed(sandboxes?),
         }
         Ok(())
     }
@@ -351,6 +383,7 @@ impl Follower {
         self.causes.was_read(subject);
         if self.urgent.remove(subject) {
             self.pressing = true;
+            self.glimpse();
             self.look(Extent::Incomplete);
         }
     }
@@ -428,6 +461,35 @@ impl Follower {
         });
     }
 
+    /// Finds the namespaces of those who are being started, unless that is under way: then again. A
+    /// visit waits for whoever changes interfaces on this machine, a container's first instruction does
+    /// not.
+    fn glimpse(&mut self) {
+        if self.glimpsing.under_way {
+            self.glimpsing.again = true;
+            return;
+        }
+        let Some(glimpse) = Glimpse::new(&self.view) else {
+            return;
+        };
+        self.glimpsing.under_way = true;
+        let host = Arc::clone(&self.host);
+        self.tasks.spawn(async move {
+            let found = tokio::task::spawn_blocking(move || glimpse.take(&host)).await;
+            Answer::Glimpsed(found.unwrap_or_else(|error| Err(io::Error::other(error))))
+        });
+    }
+
+    fn glimpsed(&mut self, sandboxes: Vec<Sandbox>) {
+        self.glimpsing.under_way = false;
+        if self.view.glimpsed(sandboxes) {
+            (self.changed, self.early) = (true, true);
+        }
+        if std::mem::take(&mut self.glimpsing.again) {
+            self.glimpse();
+        }
+    }
+
     fn looked(&mut self, engine: &Engine, seen: Seen) {
         seen.tell(&mut self.view);
         self.looking.under_way = false;
@@ -462,6 +524,11 @@ impl Follower {
 
     /// Publishes what is known, unless nothing can have changed or more is known in a moment.
     pub(super) fn publish(&mut self) {
+        if std::mem::take(&mut self.early) && self.complete {
+            // What it is for is still to be told.
+            let told = self.publisher.publish(observe(&self.view), None);
+            tracing::debug!(told, "early observation");
+        }
         let ripe = self.pressing || self.stage == Stage::Done;
         if self.complete && self.changed && ripe && !self.is_about_to_see() {
             (self.changed, self.pressing) = (false, false);

@@ -34,6 +34,18 @@ impl HostLinks {
         self.0.remove(&ifindex);
     }
 
+    /// Takes note that one end of a pair was moved to the namespace with this number. Returns the index
+    /// of the end that stays, of which there are no news before something else happens to it.
+    pub(super) fn moved(&mut self, ifindex: u32, number: i32) -> Option<u32> {
+        let near = self.0.values_mut().find(|interface| {
+            interface.kind == InterfaceKind::Veth
+                && interface.peer_ifindex == Some(ifindex)
+                && interface.peer_netns_id.is_none()
+        })?;
+        near.peer_netns_id = Some(number);
+        Some(near.ifindex)
+    }
+
     /// Whether `ifindex` is a pair's host side, plugged into a bridge, whose other end has been moved
     /// into another namespace: some container has got an interface.
     pub(super) fn leads_elsewhere(&self, ifindex: u32) -> bool {
@@ -44,8 +56,12 @@ impl HostLinks {
         })
     }
 
-    /// The number of the namespace that the other end of a pair is in, if the pair is plugged into a
-    /// bridge.
+    /// The number of the namespace that the other end of a pair is in.
+    pub(super) fn number_behind(&self, ifindex: u32) -> Option<i32> {
+        self.0.get(&ifindex)?.peer_netns_id
+    }
+
+    /// The same, if the pair is plugged into a bridge.
     pub(super) fn leads_to(&self, ifindex: u32) -> Option<i32> {
         let interface = self
             .0
@@ -65,6 +81,12 @@ impl HostLinks {
             .filter(|ifindex| self.leads_elsewhere(*ifindex))
     }
 
+    /// Whether an interface on `bridge` leads to the namespace with this number.
+    pub(super) fn joins(&self, bridge: &str, number: i32) -> bool {
+        let mut plugged = self.plugged_into(bridge);
+        plugged.any(|ifindex| self.leads_to(ifindex) == Some(number))
+    }
+
     fn is_on(&self, interface: &Interface, bridge: &str) -> bool {
         let master = interface.master.and_then(|master| self.0.get(&master));
         master.is_some_and(|master| master.name == bridge)
@@ -78,6 +100,14 @@ pub(super) struct Inside {
     /// The host namespace's number for it; `None`: no interface of the host leads there.
     number: Option<i32>,
     interfaces: Vec<Interface>,
+}
+
+/// A namespace that was found, before anybody has looked into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sandbox {
+    pub(super) netns: Netns,
+    /// The host namespace's number for it.
+    pub(super) number: i32,
 }
 
 /// A namespace that could not be looked into.
@@ -170,6 +200,35 @@ pub(super) fn search(
     folder: Option<&Path>,
     known: &BTreeSet<PathBuf>,
 ) -> io::Result<Vec<Inside>> {
+    let found = strangers(host, folder, known)?;
+    let inside = found
+        .into_iter()
+        .filter_map(|(namespace, number, path)| Inside::of(&namespace, Some(number), &path).ok());
+    Ok(inside.collect())
+}
+
+/// The same namespaces, without looking into them. That is all that can be known without the kernel's
+/// lock on interfaces, for which a look may have to wait longer than a container needs to start.
+pub(super) fn glimpse(
+    host: &mut Links,
+    folder: Option<&Path>,
+    known: &BTreeSet<PathBuf>,
+) -> io::Result<Vec<Sandbox>> {
+    let found = strangers(host, folder, known)?;
+    let sandbox = |(namespace, number, path): (Namespace, i32, PathBuf)| {
+        let cookie = namespace.cookie().ok()?;
+        let netns = Netns { path, cookie };
+        Some(Sandbox { netns, number })
+    };
+    Ok(found.into_iter().filter_map(sandbox).collect())
+}
+
+/// Namespaces that some interface of the host leads to, with the host's number and their place.
+fn strangers(
+    host: &mut Links,
+    folder: Option<&Path>,
+    known: &BTreeSet<PathBuf>,
+) -> io::Result<Vec<(Namespace, i32, PathBuf)>> {
     let candidates = match folder {
         Some(folder) => files_of(folder)?,
         None => mounted(&fs::read_to_string("/proc/thread-self/mountinfo")?),
@@ -180,7 +239,7 @@ pub(super) fn search(
         .filter_map(|path| {
             let namespace = Namespace::open(&path).ok()?;
             let number = host.number_of(&namespace).ok()??;
-            Inside::of(&namespace, Some(number), &path).ok()
+            Some((namespace, number, path))
         });
     Ok(found.collect())
 }

@@ -6,7 +6,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::thread;
 
-use super::inside::{Inside, search};
+use super::inside::{Inside, Sandbox, glimpse, search};
 use super::phase::Phase;
 use super::view::View;
 use crate::model::ContainerId;
@@ -28,6 +28,23 @@ pub(super) struct Errand {
 struct Search {
     folder: Option<PathBuf>,
     known: BTreeSet<PathBuf>,
+}
+
+/// Where containers that are being started may be, to be known before the look has its turn.
+#[derive(Debug)]
+pub(super) struct Glimpse(Search);
+
+impl Glimpse {
+    /// `None` if nobody's namespace is unknown.
+    pub(super) fn new(view: &View) -> Option<Self> {
+        Errand::new(view, Extent::Incomplete).search.map(Self)
+    }
+
+    /// Takes it, from the host's namespace. Blocks for some 0.1 ms a namespace.
+    pub(super) fn take(self, host: &Namespace) -> io::Result<Vec<Sandbox>> {
+        let Self(wanted) = self;
+        glimpse(&mut host.links()?, wanted.folder.as_deref(), &wanted.known)
+    }
 }
 
 /// What was seen.

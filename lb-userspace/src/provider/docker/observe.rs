@@ -54,17 +54,58 @@ fn container(
     })
 }
 
-/// Containers that were started so soon after they were created that their inspection waits until
-/// their process runs. One that is on a network of others too is left to Docker's resolver.
+/// Containers of which too little is known, and which may ask for names already. Those that are on a
+/// network of others too are left to Docker's resolver.
 fn arriving(view: &View) -> Vec<Arriving> {
+    let mut arriving = uninspected(view);
+    arriving.extend(unseen(view));
+    arriving
+}
+
+/// Containers that are being started and whose namespaces were found, but not looked into. Which of them
+/// has which is not known, but that it is one of them.
+fn unseen(view: &View) -> impl Iterator<Item = Arriving> {
+    view.unclaimed().filter_map(|(sandbox, networks)| {
+        let is_on_them = |id: &ContainerId| {
+            let mut of = view.networks_of(id).into_iter();
+            of.any(|network| networks.contains(&network))
+        };
+        let waiting = view.attached().filter(|(_, known)| known.inside.is_none());
+        let mut waiting = waiting.filter(|(id, _)| is_on_them(id)).peekable();
+        let (container, _) = waiting.peek()?;
+        let container = (*container).clone();
+        waiting
+            .all(|(id, known)| !has_names_of_others(view, id, known))
+            .then(|| Arriving {
+                container,
+                netns: sandbox.netns.clone(),
+                networks,
+            })
+    })
+}
+
+fn has_names_of_others(view: &View, id: &ContainerId, known: &Known) -> bool {
+    match &known.facts {
+        Some(facts) => elsewhere(view, facts) == Elsewhere::Names,
+        None => is_on_others(view, id),
+    }
+}
+
+fn is_on_others(view: &View, id: &ContainerId) -> bool {
+    let mut all = view.networks.values();
+    all.any(|facts| !facts.is_served() && facts.ports.contains_key(id))
+}
+
+/// Containers that were started so soon after they were created that their inspection waits until
+/// their process runs.
+fn uninspected(view: &View) -> Vec<Arriving> {
     let is_awaited = |id: &ContainerId| {
         let subject = Subject::Container(id.clone());
         view.facts(id).is_none() && !view.unreadable.contains_key(&subject)
     };
     let unknown = view.attached().filter(|(id, _)| is_awaited(id));
     let arriving = unknown.filter_map(|(id, known)| {
-        let mut all = view.networks.values();
-        let is_elsewhere = all.any(|facts| !facts.is_served() && facts.ports.contains_key(id));
+        let is_elsewhere = is_on_others(view, id);
         Some(Arriving {
             container: id.clone(),
             netns: known

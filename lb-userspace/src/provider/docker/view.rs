@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::facts::{ContainerFacts, Mode, NetworkFacts, Port};
-use super::inside::{HostLinks, Inside};
+use super::inside::{HostLinks, Inside, Sandbox};
 use super::phase::Phase;
 use super::signal::Signal;
 use crate::model::{ContainerId, Link, NetworkId};
@@ -20,6 +20,8 @@ pub(super) struct View {
     pub(super) unreadable: BTreeMap<Subject, String>,
     /// The interfaces of the namespace that veer serves.
     pub(super) host: HostLinks,
+    /// Namespaces that were found, and of which it is not known yet whose they are.
+    sandboxes: Vec<Sandbox>,
 }
 
 /// Something that can be read from the Engine by its id.
@@ -200,6 +202,10 @@ impl View {
 
     /// Takes note that an interface left the host's namespace. Returns whose it was.
     pub(super) fn link_gone(&mut self, host_ifindex: u32) -> Vec<ContainerId> {
+        // Numbers are given again.
+        if let Some(number) = self.host.number_behind(host_ifindex) {
+            self.forget_sandbox(number);
+        }
         self.host.gone(host_ifindex);
         let mut owners = Vec::new();
         for (id, known) in &self.containers {
@@ -210,6 +216,47 @@ impl View {
             }
         }
         owners
+    }
+
+    /// Takes note that an interface of the host was moved to the namespace with this number. Returns the
+    /// host side of the pair, if it is one.
+    pub(super) fn link_moved(&mut self, ifindex: u32, number: i32) -> Option<u32> {
+        self.host.moved(ifindex, number)
+    }
+
+    fn forget_sandbox(&mut self, number: i32) {
+        self.sandboxes.retain(|sandbox| sandbox.number != number);
+    }
+
+    /// Takes in the namespaces that were found. Whether any of them is new.
+    pub(super) fn glimpsed(&mut self, sandboxes: Vec<Sandbox>) -> bool {
+        let is_new = sandboxes.iter().any(|it| !self.sandboxes.contains(it));
+        self.sandboxes = sandboxes;
+        is_new
+    }
+
+    /// The namespaces of [`View::glimpsed`] that nobody is known to have, and that lead to served
+    /// networks: with these networks.
+    pub(super) fn unclaimed(&self) -> impl Iterator<Item = (&Sandbox, Vec<NetworkId>)> {
+        let mut known = self
+            .containers
+            .values()
+            .filter_map(|known| known.inside.as_ref());
+        let claimed: BTreeSet<u64> = known.by_ref().map(|inside| inside.netns.cookie).collect();
+        let unclaimed = self
+            .sandboxes
+            .iter()
+            .filter(move |sandbox| !claimed.contains(&sandbox.netns.cookie));
+        let with_networks = unclaimed.map(|sandbox| {
+            let served = self.networks.values().filter(|facts| facts.is_served());
+            let joined =
+                served.filter(|facts| self.host.joins(&facts.network.bridge, sandbox.number));
+            (
+                sandbox,
+                joined.map(|facts| facts.network.id.clone()).collect(),
+            )
+        });
+        with_networks.filter(|(_, networks): &(_, Vec<_>)| !networks.is_empty())
     }
 
     /// Takes note that something happened to the pair whose host side is `host_ifindex`. Returns
