@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{Port, map_types};
 
 /// Value of the `resolvers` map, keyed by the cookie (u64) of the container's network namespace:
-/// ports on 127.0.0.11 inside that namespace where the daemon listens.
+/// ports where the daemon listens, on 127.0.0.11 inside that namespace or on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C)]
 pub struct Resolver {
@@ -16,6 +16,47 @@ pub struct Resolver {
     pub docker_tcp: Port,
     /// Other name servers whose port 53 is led here, as the wire's four bytes in native words; 0: none.
     pub servers: [u32; Resolver::SERVERS],
+    /// The host's address on one of the container's Networks, where the daemon listens if not inside; 0: it
+    /// does inside. As the wire's four bytes in a native word, and so is the next one.
+    pub gateway: u32,
+    /// The container's own address on that Network, which it asks from.
+    pub source: u32,
+}
+
+/// Key of the `dns_gates` map: where the daemon listens on the host for one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct Gate {
+    /// As the wire's four bytes in a native word.
+    pub gateway: u32,
+    /// That of UDP.
+    pub port: Port,
+    /// Always zero.
+    pub _pad: u16,
+}
+
+/// Value of the `dns_gates` map: who may ask there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct Guest {
+    /// The cookie of its namespace.
+    pub cookie: u64,
+    /// Its address, as the wire's four bytes in a native word.
+    pub source: u32,
+    /// Always zero.
+    pub _pad: u32,
+}
+
+/// Key of the `dns_gate_sockets` map: a socket of the daemon's on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct GateSocket {
+    /// The cookie of the namespace that it is for.
+    pub cookie: u64,
+    /// IP's number: UDP or TCP.
+    pub protocol: u32,
+    /// Always zero.
+    pub _pad: u32,
 }
 
 impl Resolver {
@@ -45,4 +86,4 @@ impl Resolver {
     pub const PATIENCE: u64 = 1_000_000_000;
 }
 
-map_types!(Resolver: 20);
+map_types!(Resolver: 28, Gate: 8, Guest: 16, GateSocket: 16);

@@ -37,6 +37,7 @@ pub struct Daemon {
     host: Namespace,
     folder: TempDir,
     engine: PathBuf,
+    is_confined: bool,
     process: Option<Guarded>,
     starts: usize,
 }
@@ -49,11 +50,21 @@ impl Daemon {
 
     /// The same with more in the configuration.
     pub fn start_with(host: Namespace, socket: &Path, config: &str) -> Self {
+        Self::begin(host, socket, config, false)
+    }
+
+    /// The same without CAP_SYS_ADMIN: it enters no namespace.
+    pub fn start_confined(host: Namespace, socket: &Path, config: &str) -> Self {
+        Self::begin(host, socket, config, true)
+    }
+
+    fn begin(host: Namespace, socket: &Path, config: &str, is_confined: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("veer-daemon-").tempdir();
         let mut daemon = Self {
             host,
             folder: folder.unwrap(),
             engine: socket.to_path_buf(),
+            is_confined,
             process: None,
             starts: 0,
         };
@@ -73,7 +84,7 @@ impl Daemon {
     pub fn returns(&mut self) {
         self.starts += 1;
         let log = File::create(self.log()).unwrap();
-        let mut command = Command::new(program());
+        let mut command = self.command();
         command
             .args(["run", "--provider", "docker"])
             .arg("--config")
@@ -108,9 +119,21 @@ impl Daemon {
 
     /// The same, however it ends.
     pub fn try_veer<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Output {
-        let mut command = Command::new(program());
+        let mut command = self.command();
         command.args(words).stdin(Stdio::null());
         self.host.run(|| command.output()).unwrap().unwrap()
+    }
+
+    /// `veer`, with what it may.
+    fn command(&self) -> Command {
+        if !self.is_confined {
+            return Command::new(program());
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+            .arg(program());
+        command
     }
 
     fn config(&self) -> PathBuf {

@@ -32,7 +32,7 @@ const NEEDS: [Need; 12] = [
 ];
 
 /// Tests that not all kernels can run on which veer works, and the first version that can.
-const NEWER: [(&str, (u32, u32)); 1] = [("dns::beside", (6, 13))];
+const NEWER: [(&str, (u32, u32)); 2] = [("dns::beside", (6, 13)), ("dns::confined", (6, 18))];
 
 /// Run every test of the workspace, in namespaces, on a real Engine and on other kernels
 #[derive(Args, Debug)]
@@ -170,9 +170,10 @@ mod tests {
         let skipped = |release| beyond(release).map(|(tests, _)| tests).collect::<Vec<_>>();
 
         for old in ["6.1.0-56-amd64\n", "6.12.117+deb13-amd64", "5.15.0"] {
-            assert_eq!(skipped(old), ["dns::beside"], "{old}");
+            assert_eq!(skipped(old), ["dns::beside", "dns::confined"], "{old}");
         }
-        for new in ["6.13.0", "6.18.44-fc-v445\n", "7.2"] {
+        assert_eq!(skipped("6.13.0"), ["dns::confined"]);
+        for new in ["6.18.44-fc-v445\n", "7.2"] {
             assert!(skipped(new).is_empty(), "{new}");
         }
     }

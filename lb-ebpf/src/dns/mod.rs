@@ -1,5 +1,5 @@
-//! DNS answers in the kernel: a query that a container sends to the daemon's private port on its
-//! loopback interface is made its own reply, if the answer is known for certain.
+//! DNS answers in the kernel: a query that a container sends to the daemon's private port, on its
+//! loopback interface or on the host, is made its own reply, if the answer is known for certain.
 //!
 //! | what | is answered |
 //! |---|---|
@@ -20,14 +20,14 @@ pub mod native;
 mod question;
 mod reply;
 
-use lb_common::Port;
 use lb_common::dns::{Answer, Question, TABLES, View};
+use lb_common::{Mac, Port};
 
 use crate::frame::Frame;
 pub use question::Work;
 use question::{Asked, ETHERTYPE, read};
 
-/// A frame on a loopback interface.
+/// A frame that a container sends.
 pub trait Datagram: Frame {
     /// Reads `length` bytes from `offset` on to [`Work::PLACE`]; `false` if they are fewer than
     /// [`Work::SHORTEST`] or more than [`Work::LONGEST`].
@@ -37,12 +37,22 @@ pub trait Datagram: Frame {
     fn write_body(&mut self, offset: u32, answer: &Answer, start: u32, length: u32) -> bool;
 }
 
-/// What may be asked, and by whom.
-pub trait Names {
-    /// The cookie of the namespace that the frame is in; `port` of 127.0.0.11 is where it goes to. `None`
-    /// if that is not the daemon's.
-    fn namespace(&self, port: Port) -> Option<u64>;
+/// The ends of a datagram: addresses as the wire's four bytes in native words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub source: u32,
+    pub destination: u32,
+    pub port: Port,
+}
 
+/// Where a frame is seen.
+pub trait Place {
+    /// The cookie of the namespace that sends it; `None` if it does not go to the daemon.
+    fn namespace(&self, ends: &Ends) -> Option<u64>;
+}
+
+/// What may be asked.
+pub trait Names {
     /// What may be asked in this namespace.
     fn view(&self, namespace: u64) -> Option<&View>;
 
@@ -83,17 +93,44 @@ pub enum Became {
     Broken = 2,
 }
 
+/// As [`answer`], of a frame that does not go to who asked by itself: it is addressed to them.
+#[inline(always)]
+pub fn answer_across(
+    frame: &mut impl Datagram,
+    place: &impl Place,
+    names: &impl Names,
+    work: &mut Work,
+) -> Became {
+    let became = answer(frame, place, names, work);
+    if became != Became::Reply {
+        return became;
+    }
+    let Some([to, from]) = frame.load::<[Mac; 2]>(0) else {
+        return Became::Broken;
+    };
+    match frame.store(0, &[from, to]) {
+        Ok(()) => Became::Reply,
+        Err(_) => Became::Broken,
+    }
+}
+
 /// Makes the query in `frame` its own reply, if that is known.
 #[inline(always)]
-pub fn answer(frame: &mut impl Datagram, names: &impl Names, work: &mut Work) -> Became {
+pub fn answer(
+    frame: &mut impl Datagram,
+    place: &impl Place,
+    names: &impl Names,
+    work: &mut Work,
+) -> Became {
     let length = frame.len().wrapping_sub(ETHERTYPE);
-    if !frame.read_query(ETHERTYPE, length, work) || !work.heads.are_ours() {
+    if !frame.read_query(ETHERTYPE, length, work) || !work.heads.are_plain() {
         return Became::Untouched;
     }
-    let port = work.heads.port();
-    let Some(namespace) = names.namespace(port) else {
+    let ends = work.heads.ends();
+    let Some(namespace) = place.namespace(&ends) else {
         return Became::Untouched;
     };
+    let port = ends.port;
     let Some(view) = names.view(namespace).filter(|view| view.port == port) else {
         return Became::Untouched;
     };

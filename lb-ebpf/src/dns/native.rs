@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use lb_common::dns::{Answer, Question, View};
 use lb_common::{Port, Resolver};
 
-use super::{Became, Datagram, Names, Told, Work, answer};
+use super::{Became, Datagram, Ends, Names, Place, Told, Work, answer, answer_across};
 use crate::native::Buffer;
 
 /// Bytes before the DNS header.
@@ -28,11 +28,25 @@ pub struct Memory {
     pub told: RefCell<Vec<(Question, u16)>>,
 }
 
-impl Names for Memory {
-    fn namespace(&self, _port: Port) -> Option<u64> {
-        Some(0)
-    }
+/// On a container's loopback interface.
+struct Inside;
 
+impl Place for Inside {
+    fn namespace(&self, ends: &Ends) -> Option<u64> {
+        (ends.destination == Resolver::ADDRESS).then_some(0)
+    }
+}
+
+/// On the bridge of a Network: the gateway, and who may ask there.
+struct AtGate(u32, u32);
+
+impl Place for AtGate {
+    fn namespace(&self, ends: &Ends) -> Option<u64> {
+        (ends.destination == self.0 && ends.source == self.1).then_some(0)
+    }
+}
+
+impl Names for Memory {
     fn view(&self, _namespace: u64) -> Option<&View> {
         self.view.as_ref()
     }
@@ -80,15 +94,21 @@ impl Datagram for Buffer {
     }
 }
 
-/// The frame in which a container asks `query` at `port`.
+/// The frame in which a container asks `query` at `port` inside.
 pub fn frame(query: &[u8], port: Port) -> Vec<u8> {
-    let mut frame = vec![0; 12];
+    let asker = u32::from_ne_bytes([127, 0, 0, 1]);
+    frame_between([[0; 6]; 2], [asker, Resolver::ADDRESS], query, port)
+}
+
+/// The frame from the MAC and IP address of the first to those of the second one in which `query` is asked at
+/// `port`; addresses are the wire's four bytes in native words.
+pub fn frame_between(macs: [[u8; 6]; 2], ends: [u32; 2], query: &[u8], port: Port) -> Vec<u8> {
+    let mut frame = [macs[1], macs[0]].concat();
     let [total, length] = [20 + 8, 8].map(|heads| ((heads + query.len()) as u16).to_be_bytes());
     frame.extend([
         0x08, 0, 0x45, 0, total[0], total[1], 0x12, 0x34, 0x40, 0, 64, 17, 0, 0,
     ]);
-    frame.extend([127, 0, 0, 1]);
-    frame.extend(Resolver::ADDRESS.to_ne_bytes());
+    frame.extend(ends.map(u32::to_ne_bytes).concat());
     let check = ip_checksum(&frame[14..34]);
     frame[24..26].copy_from_slice(&check);
     frame.extend([0xc0, 0x01]);
@@ -118,7 +138,22 @@ pub fn run(frame: &[u8], names: &Memory, now: u64) -> Vec<u8> {
         now,
         ..Buffer::default()
     };
-    match answer(&mut buffer, names, &mut Work::zeroed()) {
+    match answer(&mut buffer, &Inside, names, &mut Work::zeroed()) {
+        Became::Reply | Became::Untouched => buffer.bytes,
+        Became::Broken => Vec::new(),
+    }
+}
+
+/// The same on a bridge: `gateway` is where `guest` may ask.
+pub fn run_across(frame: &[u8], [guest, gateway]: [u32; 2], names: &Memory, now: u64) -> Vec<u8> {
+    let mut buffer = Buffer {
+        bytes: frame.to_vec(),
+        ifindex: 1,
+        now,
+        ..Buffer::default()
+    };
+    let place = AtGate(gateway, guest);
+    match answer_across(&mut buffer, &place, names, &mut Work::zeroed()) {
         Became::Reply | Became::Untouched => buffer.bytes,
         Became::Broken => Vec::new(),
     }

@@ -3,10 +3,10 @@
 use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
+use lb_common::Port;
 use lb_common::dns::{NAME, Question};
-use lb_common::{Port, Resolver};
 
-use super::Datagram;
+use super::{Datagram, Ends};
 use crate::frame::Frame;
 
 /// Where the IP header begins, after Ethernet's.
@@ -140,23 +140,24 @@ impl Asked {
 }
 
 impl Heads {
-    /// Whether they are those of a datagram to the resolver's address in one piece.
+    /// Whether they are those of a datagram of IPv4 in one piece.
     #[inline(always)]
-    pub(super) fn are_ours(&self) -> bool {
-        const OURS: [u16; 2] = Resolver::WORDS;
+    pub(super) fn are_plain(&self) -> bool {
         let is_whole = self.fragment & 0x3fff_u16.to_be() == 0;
         self.ethertype == 0x0800_u16.to_be()
             && self.version_and_length == 0x45
             && self.protocol == UDP
-            && self.destination[0] == OURS[0]
-            && self.destination[1] == OURS[1]
             && is_whole
     }
 
-    /// Where they go to.
+    /// Where they come from and go to.
     #[inline(always)]
-    pub(super) fn port(&self) -> Port {
-        Port::from_wire(self.destination_port)
+    pub(super) fn ends(&self) -> Ends {
+        Ends {
+            source: bytemuck::cast(self.source),
+            destination: bytemuck::cast(self.destination),
+            port: Port::from_wire(self.destination_port),
+        }
     }
 
     /// Bytes after the DNS header, if every length says the same.

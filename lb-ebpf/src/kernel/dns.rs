@@ -1,5 +1,7 @@
 //! The hook on a container's loopback interface: queries to the daemon's port are answered where they
-//! are, and go on to the client that asked, which waits on the same interface.
+//! are, and go on to the client that asked, which waits on the same interface. And the hook on a Network's
+//! bridge, for queries that are led to the host: they have passed `endpoint_in`, so that their source is the
+//! container's own, and come there only because they are for the host.
 //!
 //! # Why
 //! A process may send to any port of 127.0.0.11, so that the port does not say whose view counts. Linux 6.13
@@ -21,12 +23,13 @@ use aya_ebpf::macros::{btf_map, classifier, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, Sample, View};
-use lb_common::{Port, maps as size};
-use lb_ebpf::dns::{Became, Datagram, Names, Told, Work, answer};
+use lb_common::{Gate, Guest, Resolver, maps as size};
+use lb_ebpf::Frame;
+use lb_ebpf::dns::{Became, Datagram, Ends, Names, Place, Told, Work, answer, answer_across};
 use lb_ebpf::resolver::Transport;
 
 use crate::maps::Maps;
-use crate::programs::{NEXT, SHOT};
+use crate::programs::{NEXT, REDIRECT, SHOT};
 use crate::skb::Skb;
 use crate::socket::look_up;
 
@@ -43,6 +46,10 @@ static DNS_SAMPLES: RingBuf = RingBuf::with_byte_size(size::DNS_SAMPLES, 0);
 /// The cookie of the namespace, at each of the daemon's sockets over UDP.
 #[btf_map]
 static DNS_SOCKETS: SkStorage<u64> = SkStorage::new();
+/// Who may ask at which port of the host.
+#[map]
+static DNS_GATES: HashMap<Gate, Guest> =
+    HashMap::with_max_entries(size::RESOLVERS, BPF_F_NO_PREALLOC);
 /// Not pinned: room for one query.
 #[map]
 static DNS_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
@@ -57,31 +64,79 @@ static KNOWS_NAMESPACE: u8 = 0;
 /// tcx egress of a container's loopback interface.
 #[classifier]
 pub fn dns_lo(context: TcContext) -> i32 {
-    let Some(work) = DNS_WORK.get_ptr_mut(0) else {
+    let Some(work) = work() else {
         return NEXT;
     };
-    // SAFETY: per-CPU, and this program does not interrupt itself: a datagram is sent with soft
-    // interrupts off.
-    let work = unsafe { &mut *work };
-    let here = Here(context.skb.skb);
-    match answer(&mut Skb::new(context), &here, work) {
+    let inside = Inside(context.skb.skb);
+    match answer(&mut Skb::new(context), &inside, &Kept, work) {
         Became::Untouched | Became::Reply => NEXT,
         Became::Broken => SHOT,
     }
 }
 
-/// The maps, and the context that says in which namespace the program runs.
-struct Here(*mut __sk_buff);
+/// tcx ingress of a Network's bridge.
+#[classifier]
+pub fn dns_bridge(context: TcContext) -> i32 {
+    let Some(work) = work() else {
+        return NEXT;
+    };
+    let mut skb = Skb::new(context);
+    match answer_across(&mut skb, &AtGate, &Kept, work) {
+        Became::Untouched => NEXT,
+        Became::Reply => {
+            skb.send_back();
+            REDIRECT
+        }
+        Became::Broken => SHOT,
+    }
+}
 
-impl Names for Here {
+/// Room for the query that this CPU handles.
+#[inline(always)]
+fn work<'a>() -> Option<&'a mut Work> {
+    let work = DNS_WORK.get_ptr_mut(0)?;
+    // SAFETY: per-CPU, and programs that answer do not interrupt each other: a datagram is sent, and comes in,
+    // with soft interrupts off.
+    Some(unsafe { &mut *work })
+}
+
+/// On a container's loopback interface: the context says in which namespace the program runs.
+struct Inside(*mut __sk_buff);
+
+/// On a bridge, where a container is known by the port that it asks.
+struct AtGate;
+
+/// The maps.
+struct Kept;
+
+impl Place for AtGate {
     #[inline(always)]
-    fn namespace(&self, port: Port) -> Option<u64> {
+    fn namespace(&self, ends: &Ends) -> Option<u64> {
+        let gate = Gate {
+            gateway: ends.destination,
+            port: ends.port,
+            _pad: 0,
+        };
+        // SAFETY: copied at once; a torn value is a query that the daemon answers.
+        let guest = unsafe { DNS_GATES.get(gate).copied() }?;
+        (guest.source == ends.source).then_some(guest.cookie)
+    }
+}
+
+impl Place for Inside {
+    #[inline(always)]
+    fn namespace(&self, ends: &Ends) -> Option<u64> {
+        const OURS: [u16; 2] = Resolver::WORDS;
+        let destination: [u16; 2] = bytemuck::cast(ends.destination);
+        if destination[0] != OURS[0] || destination[1] != OURS[1] {
+            return None;
+        }
         // SAFETY: the loader sets it before the program is there.
         if unsafe { core::ptr::read_volatile(&raw const KNOWS_NAMESPACE) } != 0 {
             // SAFETY: the helper takes the context of this program type.
             return Some(unsafe { bpf_get_netns_cookie(self.0.cast()) });
         }
-        let socket = look_up(self.0.cast(), Transport::Udp, port);
+        let socket = look_up(self.0.cast(), Transport::Udp, ends.port);
         if socket.is_null() {
             return None;
         }
@@ -95,7 +150,9 @@ impl Names for Here {
         unsafe { bpf_sk_release(socket.cast()) };
         namespace
     }
+}
 
+impl Names for Kept {
     #[inline(always)]
     fn view(&self, namespace: u64) -> Option<&View> {
         // SAFETY: an element that is replaced meanwhile stays readable until the program ends.

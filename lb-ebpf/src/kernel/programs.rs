@@ -13,7 +13,7 @@ pub(crate) const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`.
 pub(crate) const SHOT: i32 = 2;
 /// `TC_ACT_REDIRECT`: where to, a helper has been told.
-const REDIRECT: i32 = 7;
+pub(crate) const REDIRECT: i32 = 7;
 
 /// tcx ingress of a host-side veth: everything its container sends.
 #[classifier]

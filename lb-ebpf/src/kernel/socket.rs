@@ -1,5 +1,5 @@
 //! The hooks on sockets, attached to the root of the cgroup2 tree: containers' queries to
-//! 127.0.0.11:53 go to the daemon's port in the same namespace, and come back from 53; host processes
+//! 127.0.0.11:53 go to the daemon's port in the same namespace or on the host, and come back from 53; host processes
 //! that ask for a published port are led to its Backend.
 //!
 //! | hook | sees |
@@ -18,17 +18,22 @@ use aya_ebpf::bindings::{
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as bpf_sock_tuple_v4,
 };
 use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_set_retval,
-    bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_map_lookup_elem,
+    bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
 };
-use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::macros::{cgroup_sock_addr, map};
+use aya_ebpf::maps::SockHash;
 use aya_ebpf::programs::SockAddrContext;
-use lb_common::{Addr, Port, Resolver, SocketKey, SocketReverse};
+use lb_common::{Addr, GateSocket, Port, Resolver, SocketKey, SocketReverse, maps as size};
 use lb_ebpf::Tables;
 use lb_ebpf::resolver::{self, Asker, Transport};
 use lb_ebpf::sockets::{self, Caller, Led, Peer};
 
 use crate::maps::Maps;
+
+/// The daemon's sockets on the host, each of which is here until it is closed.
+#[map]
+static DNS_GATE_SOCKETS: SockHash<GateSocket> = SockHash::with_max_entries(size::GATE_SOCKETS, 0);
 
 /// The system call goes on.
 const PROCEED: i32 = 1;
@@ -113,10 +118,10 @@ trait Family: Sized {
             address: self.address(),
             port: socket.port(),
         };
-        if let Some(port) = resolver::lead(&asked.address, asked.port, socket.transport(), &socket)
-            && self.set_address(&OURS)
+        if let Some(to) = resolver::lead(&asked.address, asked.port, socket.transport(), &socket)
+            && self.set_address(&to.address)
         {
-            socket.set_port(port);
+            socket.set_port(to.port);
             return PROCEED;
         }
         match sockets::lead(&Maps, &Process(self), asked, socket.protocol()) {
@@ -300,8 +305,7 @@ pub(crate) fn tuple(ipv4: bpf_sock_tuple_v4) -> bpf_sock_tuple {
 impl Asker for Socket {
     #[inline(always)]
     fn resolver(&self) -> Option<Resolver> {
-        // SAFETY: the helper takes the context of this program type.
-        Maps::resolver(unsafe { bpf_get_netns_cookie(self.0.cast()) })
+        Maps::resolver(namespace(self))
     }
 
     #[inline(always)]
@@ -329,6 +333,34 @@ impl Asker for Socket {
     }
 
     #[inline(always)]
+    fn is_open(&self, transport: Transport) -> bool {
+        let key = GateSocket {
+            cookie: namespace(self),
+            protocol: transport.protocol(),
+            _pad: 0,
+        };
+        let map = (&raw const DNS_GATE_SOCKETS).cast_mut().cast();
+        // SAFETY: the map and the key are live, and the key has the map's size.
+        let socket = unsafe { bpf_map_lookup_elem(map, (&raw const key).cast()) };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: of such a map the helper gives a socket, which is held until it is released here, once.
+        unsafe { bpf_sk_release(socket) };
+        true
+    }
+
+    #[inline(always)]
+    fn may_send_from(&self, source: u32) -> bool {
+        let socket = self.socket();
+        // SAFETY: the context has its socket, and the verifier checks that the field may be read.
+        let bound = unsafe { (*socket).src_ip4 };
+        // SAFETY: as above.
+        let interface = unsafe { (*socket).bound_dev_if };
+        interface == 0 && (bound == 0 || bound == source)
+    }
+
+    #[inline(always)]
     fn is_daemon(&self) -> bool {
         // SAFETY: the context has its socket, and the verifier checks that the field may be read.
         unsafe { (*self.socket()).mark == Resolver::MARK }
@@ -351,6 +383,13 @@ impl Asker for Socket {
     }
 }
 
+/// The cookie of the namespace that the socket is in.
+#[inline(always)]
+fn namespace(socket: &Socket) -> u64 {
+    // SAFETY: the helper takes the context of this program type.
+    unsafe { bpf_get_netns_cookie(socket.0.cast()) }
+}
+
 /// The key of a socket that was led to `port` of 127.0.0.11.
 #[inline(always)]
 fn led_to(cookie: u64, port: Port) -> SocketKey {
@@ -365,8 +404,7 @@ fn led_to(cookie: u64, port: Port) -> SocketKey {
 impl<F: Family> Caller for Process<'_, F> {
     #[inline(always)]
     fn namespace(&self) -> u64 {
-        // SAFETY: the helper takes the context of this program type.
-        unsafe { bpf_get_netns_cookie(self.0.socket().0.cast()) }
+        namespace(&self.0.socket())
     }
 
     #[inline(always)]

@@ -33,6 +33,15 @@ impl Status {
     }
 }
 
+/// What leads queries, where it is not programs on sockets alone.
+fn led(lead: &str) -> &'static str {
+    match lead {
+        _ if lead == Lead::Loopback.name() => " on loopback",
+        _ if lead == Lead::Veth.name() => " through veths",
+        _ => "",
+    }
+}
+
 fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
     let (counts, dns, latency) = (&status.counts, &status.dns, &status.latency);
     writeln!(
@@ -55,11 +64,7 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
         "dns         {} of {} namespaces{}; {} by kernel, {} by daemon, {} kept, {} forwarded, {} failed",
         dns.taken_over,
         dns.wanted,
-        if dns.lead == Lead::Loopback.name() {
-            " on loopback"
-        } else {
-            ""
-        },
+        led(&dns.lead),
         dns.in_kernel,
         dns.answered,
         dns.cached + dns.stale,

@@ -144,7 +144,7 @@ impl Page<'_> {
         self.key(
             "lead",
             "What leads them to veer: sockets (programs on sockets), loopback (programs on containers' \
-             loopback interfaces) or auto.",
+             loopback interfaces), veth (programs on sockets, to the host) or auto.",
             |c| quoted(c.dns.lead.name()),
         );
         self.key(

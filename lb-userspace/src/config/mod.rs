@@ -194,6 +194,8 @@ pub enum Lead {
     Sockets,
     /// Programs on containers' loopback interfaces, beside Docker's NAT rules.
     Loopback,
+    /// Programs on sockets, through containers' veths to the host: no namespace is entered for it.
+    Veth,
 }
 
 impl Lead {
@@ -203,6 +205,7 @@ impl Lead {
             Self::Auto => "auto",
             Self::Sockets => "sockets",
             Self::Loopback => "loopback",
+            Self::Veth => "veth",
         }
     }
 }

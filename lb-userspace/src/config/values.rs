@@ -90,7 +90,7 @@ pub(super) fn provider(value: Value<'_>) -> Result<ProviderChoice, Wrong> {
 }
 
 pub(super) fn lead(value: Value<'_>) -> Result<Lead, Wrong> {
-    let leads = [Lead::Auto, Lead::Sockets, Lead::Loopback];
+    let leads = [Lead::Auto, Lead::Sockets, Lead::Loopback, Lead::Veth];
     one_of(value, "a way", &leads.map(|lead| (lead.name(), lead)))
 }
 

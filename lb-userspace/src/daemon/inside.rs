@@ -1,10 +1,10 @@
 //! The namespaces in which programs are on the loopback interface: those that answer names, or those that
-//! lead queries to the daemon.
+//! lead queries to the daemon. And the bridges where names are answered instead.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::datapath::{Datapath, Led, Loopback};
-use crate::model::Netns;
+use crate::datapath::{Bridge, Datapath, Led, Loopback};
+use crate::model::{Gate, Netns};
 use crate::netns::{AT_ONCE, for_each};
 
 /// Loopback interfaces with `dns_lo`, and those that are to get it.
@@ -15,12 +15,33 @@ pub(super) struct Inside {
     waiting: VecDeque<Netns>,
     /// Where queries are led inside, by the same.
     led: BTreeMap<u64, Led>,
+    /// Bridges with `dns_bridge`, by index.
+    bridges: BTreeMap<u32, Bridge>,
 }
 
 impl Inside {
     /// Notes that the kernel is to answer in this namespace.
     pub(super) fn want(&mut self, netns: Netns) {
         self.waiting.push_back(netns);
+    }
+
+    /// Has the kernel answer at a bridge, from now on. Where that fails the daemon goes on to answer.
+    pub(super) fn answer_at(&mut self, datapath: &Datapath, gate: &Gate) {
+        if self.bridges.contains_key(&gate.ifindex) {
+            return;
+        }
+        match datapath.answer_at(gate.ifindex) {
+            Ok(bridge) => self.bridges.extend(bridge.map(|it| (gate.ifindex, it))),
+            Err(error) => {
+                let bridge = &gate.bridge;
+                tracing::warn!(%bridge, %error, "the kernel answers no names at a bridge");
+            }
+        }
+    }
+
+    /// Leaves every bridge where nobody asks any more.
+    pub(super) fn keep_bridges(&mut self, is_asked: impl Fn(u32) -> bool) {
+        self.bridges.retain(|ifindex, _| is_asked(*ifindex));
     }
 
     /// Notes that queries are led in this namespace.

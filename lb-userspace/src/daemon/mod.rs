@@ -129,6 +129,7 @@ impl Daemon {
         }
 
         datapath.forget_leads()?;
+        datapath.forget_gates()?;
         forget_resolvers(&datapath)?;
         let dns = start_dns(&datapath, &config, &instance.folder())?;
         let events = datapath.events()?;
@@ -349,6 +350,7 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
         } else {
             None
         },
+        gates: Some(Arc::new(datapath.gate_sockets()?)),
         beat: Box::new(beat),
     };
     Dns::start(options).context("start the DNS server")
@@ -375,6 +377,7 @@ fn resolv_conf(config: &Config, folder: &Path) -> anyhow::Result<PathBuf> {
 /// say about its rules. Must be called from a thread in its namespace.
 fn look(config: &Config, source: Source, known: Option<Habits>) -> std::io::Result<Host> {
     let mut host = Namespace::current()?.host()?;
+    host.is_confined = !datapath::can_enter_namespaces();
     if source == Source::Docker {
         let habits = Habits::at(&config.engine.socket, known);
         host.has_docker_rules = habits.has_rules;

@@ -48,6 +48,10 @@ impl Rules {
                 }
                 Self::Known
             }
+            false if is_removed && shared.host.load().is_confined => {
+                tracing::warn!("no_conntrack is left out: it takes CAP_SYS_ADMIN");
+                Self::Ignored
+            }
             false if is_removed => Self::Removed,
             false => Self::Ignored,
         }
@@ -153,7 +157,10 @@ impl Quiet {
         let Some(found) = self.nat.find(netns)? else {
             return Ok(None);
         };
-        let ours = shared.dns.take_over(netns).map_err(io::Error::other)?;
+        // Given up since, with its sockets: the next takeover looks again.
+        let Some(ours) = shared.dns.resolver(netns.cookie) else {
+            return Ok(None);
+        };
         let set = |resolver| shared.datapath().set_resolver(netns.cookie, resolver);
         set(found.beside(ours)).map_err(io::Error::other)?;
         if self.rules == Rules::Removed {

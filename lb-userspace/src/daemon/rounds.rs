@@ -21,9 +21,9 @@ use super::pace::Pace;
 use super::quiet::{Quiet, Rules};
 use super::report::View;
 use super::shared::Shared;
-use super::visits::{Visit, Visited};
+use super::visits::{Takeover, Visit, Visited};
 use super::{identities, round, settings, spaces};
-use crate::config::{Config, Maps};
+use crate::config::{Config, Lead, Maps};
 use crate::datapath::DatapathError;
 use crate::dns::{Nat, Records};
 use crate::model::Observed;
@@ -107,6 +107,10 @@ impl Rounds {
         self.route(&visits.enter, &names, now);
         let routed = now.elapsed();
         self.publish(&observed, &desired);
+        for cookie in &visits.give_back {
+            self.give_back(*cookie);
+            self.visited.given_back(*cookie);
+        }
         self.take_over(&visits.enter, &names, now);
         tracing::debug!(
             changed,
@@ -117,11 +121,11 @@ impl Rounds {
             since_cause = ?snapshot.caused_at.and_then(|cause| cause.elapsed().ok()),
             "round"
         );
-        for cookie in &visits.give_back {
-            self.give_back(*cookie);
-            self.visited.given_back(*cookie);
-        }
         self.leave(&visits.leave);
+        self.inside.keep_bridges(|ifindex| {
+            let mut gates = desired.resolvers.iter().flat_map(|space| &space.gate);
+            gates.any(|gate| gate.ifindex == ifindex)
+        });
         self.forward(&desired);
         self.masquerade(&desired);
         self.quiet.run(&self.shared, &desired, &observed);
@@ -235,8 +239,12 @@ impl Rounds {
         }
     }
 
-    fn takes_over(&self) -> bool {
-        self.shared.config.load().dns.takeover
+    fn takes_over(&self) -> Takeover {
+        match self.shared.datapath().lead() {
+            _ if !self.shared.config.load().dns.takeover => Takeover::None,
+            Lead::Veth => Takeover::OnHost,
+            Lead::Auto | Lead::Sockets | Lead::Loopback => Takeover::Inside,
+        }
     }
 
     fn is_paused(&self, visit: &Visit, names: &BTreeMap<u64, String>, now: Instant) -> bool {
@@ -271,11 +279,12 @@ impl Rounds {
         let is_due = |visit: &&Visit| visit.take_over && !self.is_paused(visit, names, now);
         let due: Vec<_> = visits.iter().filter(is_due).collect();
         let results = for_each(&due, |visit| {
-            let resolver = self
-                .shared
-                .dns
-                .take_over(&visit.netns)
-                .map_err(|error| error.to_string())?;
+            let dns = &self.shared.dns;
+            let resolver = match &visit.gate {
+                Some(gate) => dns.take_over_at(&visit.netns, gate),
+                None => dns.take_over(&visit.netns),
+            };
+            let resolver = resolver.map_err(|error| error.to_string())?;
             let resolver = Resolver {
                 servers: std::array::from_fn(|index| word(visit.servers.get(index))),
                 ..self.quiet.beside(visit.netns.cookie, resolver)
@@ -296,8 +305,12 @@ impl Rounds {
                         self.inside.keep(visit.netns.cookie, led);
                     }
                     let is_new = self.visited.taken_over(visit);
-                    if is_new && self.shared.dns.answers_in_kernel() {
-                        self.inside.want(visit.netns.clone());
+                    if !is_new || !self.shared.dns.answers_in_kernel() {
+                        continue;
+                    }
+                    match &visit.gate {
+                        Some(gate) => self.inside.answer_at(&self.shared.datapath(), gate),
+                        None => self.inside.want(visit.netns.clone()),
                     }
                 }
                 Err(error) => self.shared.fail(namespace(visit, names), error),

@@ -13,7 +13,7 @@ use super::failures::Failures;
 use super::latency::Histogram;
 use super::report::{Counted, View};
 use crate::api::{Collection, ConfigReport, DnsReport, PortsReport, ProviderReport, ProviderState};
-use crate::config::{Config, Lead, Masquerade, Mode};
+use crate::config::{Config, Masquerade, Mode};
 use crate::datapath::{Datapath, DatapathError};
 use crate::dns::{Dns, Records};
 use crate::instance::Instance;
@@ -198,10 +198,7 @@ impl Shared {
     pub(super) fn dns_report(&self, view: &View) -> DnsReport {
         let counts = self.dns.counts();
         let takeover = self.config.load().dns.takeover;
-        let lead = match self.datapath().leads_inside() {
-            true => Lead::Loopback,
-            false => Lead::Sockets,
-        };
+        let lead = self.datapath().lead();
         DnsReport {
             lead: lead.name().to_owned(),
             taken_over: self.progress().taken_over,

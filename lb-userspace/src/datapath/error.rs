@@ -138,6 +138,12 @@ pub enum Warning {
     LedInside { cause: String },
 
     #[error(
+        "DNS queries of containers are led to the host, through their veths, because veer may not enter \
+         namespaces; give it CAP_SYS_ADMIN"
+    )]
+    LedToHost,
+
+    #[error(
         "lead = \"loopback\" needs Linux 6.13 and is left out: programs on sockets lead DNS queries"
     )]
     NotLedInside,
@@ -158,9 +164,10 @@ impl Warning {
     fn subject(&self) -> String {
         match self {
             Self::SizeKept { map, .. } => format!("map {map}"),
-            Self::NoTakeover { .. } | Self::LedInside { .. } | Self::NotLedInside => {
-                "dns takeover".to_owned()
-            }
+            Self::NoTakeover { .. }
+            | Self::LedInside { .. }
+            | Self::LedToHost
+            | Self::NotLedInside => "dns takeover".to_owned(),
             Self::NestedCgroup { cgroup } => format!("cgroup {}", cgroup.display()),
             Self::OtherLayout { path } => format!("folder {}", path.display()),
         }

@@ -12,6 +12,7 @@ use super::error::DatapathError;
 use super::hooks::Hook;
 use super::mounts;
 use super::{LOOPBACK, bpf};
+use crate::netns::tells_cookies;
 
 /// The oldest kernel that the programs are made for.
 const NEEDED: Kernel = Kernel { major: 6, minor: 1 };
@@ -155,7 +156,8 @@ fn kernel_feature() -> Feature {
     }
 }
 
-/// Capabilities and their bits. CAP_SYS_ADMIN stands for those that were taken out of it.
+/// Capabilities and their bits. CAP_SYS_ADMIN stands for those that were taken out of it, and is needed itself
+/// where namespaces can only be known from inside.
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 const SYS_ADMIN: u32 = 21;
@@ -164,7 +166,7 @@ fn missing_capabilities() -> io::Result<Vec<&'static str>> {
     let status = fs::read_to_string(STATUS)?;
     let effective = effective_capabilities(&status);
     let effective = effective.ok_or_else(|| io::Error::other("no line CapEff"))?;
-    Ok(missing_from(effective))
+    Ok(missing_from(effective, tells_cookies()))
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -174,13 +176,15 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-fn missing_from(effective: u64) -> Vec<&'static str> {
+fn missing_from(effective: u64, may_stay_outside: bool) -> Vec<&'static str> {
     let has = |bit: u32| effective >> bit & 1 == 1;
     let stands_for = |name: &str| name != "CAP_NET_ADMIN" && has(SYS_ADMIN);
     let missing = CAPABILITIES
         .iter()
         .filter(|(name, bit)| !has(*bit) && !stands_for(name));
-    missing.map(|(name, _)| *name).collect()
+    let needs_all = !may_stay_outside && !has(SYS_ADMIN);
+    let all = needs_all.then_some("CAP_SYS_ADMIN");
+    missing.map(|(name, _)| *name).chain(all).collect()
 }
 
 fn capabilities_feature() -> Feature {
@@ -261,6 +265,13 @@ pub(super) fn knows_namespace() -> bool {
     })
 }
 
+/// Whether other network namespaces may be entered, which takes CAP_SYS_ADMIN.
+pub fn can_enter_namespaces() -> bool {
+    let status = fs::read_to_string(STATUS).unwrap_or_default();
+    // Who cannot be asked is taken for root: what fails says so then.
+    effective_capabilities(&status).is_none_or(|effective| effective >> SYS_ADMIN & 1 == 1)
+}
+
 /// Whether DNS queries can be led on loopback interfaces, by programs that are told in which namespace they
 /// are: Linux 6.13.
 pub fn can_lead_inside() -> bool {
@@ -306,7 +317,13 @@ fn cgroup2_feature() -> Feature {
 /// What leads containers' DNS queries to veer here, if the configuration leaves the choice.
 fn lead_feature() -> Feature {
     let name = "DNS takeover";
-    match (sockets_hindrance(), can_lead_inside()) {
+    let can_enter = can_enter_namespaces();
+    match (sockets_hindrance(), can_enter && can_lead_inside()) {
+        (None, _) if !can_enter => Feature::warning(
+            name,
+            "by programs on sockets, to the host, because CAP_SYS_ADMIN is missing",
+            "run veer as root",
+        ),
         (None, _) => Feature::good(name, "by programs on sockets"),
         (Some(cause), true) => Feature::warning(
             name,
@@ -354,9 +371,12 @@ mod tests {
         let status = "Name:\tveer\nCapInh:\t0000000000000000\nCapEff:\t0000000000001000\n";
         let effective = effective_capabilities(status).unwrap();
 
-        assert_eq!(missing_from(effective), ["CAP_PERFMON", "CAP_BPF"]);
-        assert_eq!(missing_from(1 << SYS_ADMIN), ["CAP_NET_ADMIN"]);
-        assert!(missing_from(u64::MAX >> 23).is_empty());
+        assert_eq!(missing_from(effective, true), ["CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing_from(1 << SYS_ADMIN, false), ["CAP_NET_ADMIN"]);
+        assert!(missing_from(u64::MAX >> 23, false).is_empty());
+        let confined = !(1 << SYS_ADMIN);
+        assert!(missing_from(confined, true).is_empty());
+        assert_eq!(missing_from(confined, false), ["CAP_SYS_ADMIN"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Where containers' DNS queries are led to the daemon: on sockets, or inside on their loopback interfaces.
+//! Where containers' DNS queries are led to the daemon: on sockets, within their namespaces or to the host, or
+//! inside on their loopback interfaces.
 
 use std::io;
 
@@ -19,9 +20,14 @@ pub struct Led {
 }
 
 impl Datapath {
+    /// What leads DNS queries to the daemon; never [`Lead::Auto`].
+    pub fn lead(&self) -> Lead {
+        self.lead
+    }
+
     /// Whether DNS queries are led inside containers' namespaces, and not by programs on sockets.
     pub fn leads_inside(&self) -> bool {
-        self.leads_inside
+        self.lead == Lead::Loopback
     }
 
     /// Leads the queries inside `netns`, by what the maps say of it.
@@ -48,15 +54,19 @@ impl Datapath {
     }
 }
 
-/// Whether queries are led inside, given what hinders programs on sockets, and what the operator should know.
+/// What leads queries, given what hinders programs on sockets, and what the operator should know.
 pub(super) fn choose(
     wanted: Lead,
     hindrance: Option<Warning>,
+    can_enter: bool,
     can_inside: &dyn Fn() -> bool,
-) -> (bool, Option<Warning>) {
+) -> (Lead, Option<Warning>) {
+    let can_inside = || can_enter && can_inside();
     match (wanted, hindrance) {
-        (Lead::Loopback, _) if can_inside() => (true, None),
-        (Lead::Loopback, hindrance) => (false, hindrance.or(Some(Warning::NotLedInside))),
+        (Lead::Veth, hindrance) => (Lead::Veth, hindrance),
+        (Lead::Auto, None) if !can_enter => (Lead::Veth, Some(Warning::LedToHost)),
+        (Lead::Loopback, _) if can_inside() => (Lead::Loopback, None),
+        (Lead::Loopback, hindrance) => (Lead::Sockets, hindrance.or(Some(Warning::NotLedInside))),
         (Lead::Auto, Some(hindrance)) if can_inside() => {
             let cause = match hindrance {
                 Warning::NoTakeover { cause } => cause,
@@ -67,9 +77,9 @@ pub(super) fn choose(
                 ),
                 other => other.to_string(),
             };
-            (true, Some(Warning::LedInside { cause }))
+            (Lead::Loopback, Some(Warning::LedInside { cause }))
         }
-        (Lead::Auto | Lead::Sockets, hindrance) => (false, hindrance),
+        (Lead::Auto | Lead::Sockets, hindrance) => (Lead::Sockets, hindrance),
     }
 }
 
@@ -87,18 +97,40 @@ mod tests {
         let instead = Some(Warning::LedInside {
             cause: "why".to_owned(),
         });
-        let choose = |wanted, hindrance, can: bool| choose(wanted, hindrance, &|| can);
+        let choose = |wanted, hindrance, can: bool| choose(wanted, hindrance, true, &|| can);
+        let (sockets, loopback) = (Lead::Sockets, Lead::Loopback);
 
-        assert_eq!(choose(Lead::Auto, None, true), (false, None));
-        assert_eq!(choose(Lead::Auto, hindrance(), true), (true, instead));
-        assert_eq!(choose(Lead::Auto, hindrance(), false), (false, hindrance()));
+        assert_eq!(choose(Lead::Auto, None, true), (sockets, None));
+        assert_eq!(choose(Lead::Auto, hindrance(), true), (loopback, instead));
+        assert_eq!(
+            choose(Lead::Auto, hindrance(), false),
+            (sockets, hindrance())
+        );
         assert_eq!(
             choose(Lead::Sockets, hindrance(), true),
-            (false, hindrance())
+            (sockets, hindrance())
         );
-        assert_eq!(choose(Lead::Loopback, None, true), (true, None));
-        assert_eq!(choose(Lead::Loopback, hindrance(), true), (true, None));
-        let left_out = (false, Some(Warning::NotLedInside));
+        assert_eq!(choose(Lead::Loopback, None, true), (loopback, None));
+        assert_eq!(choose(Lead::Loopback, hindrance(), true), (loopback, None));
+        let left_out = (sockets, Some(Warning::NotLedInside));
+        assert_eq!(choose(Lead::Loopback, None, false), left_out);
+    }
+
+    #[test]
+    fn who_may_not_enter_namespaces_leads_to_the_host() {
+        let hindrance = || {
+            Some(Warning::NoTakeover {
+                cause: "why".to_owned(),
+            })
+        };
+        let choose = |wanted, hindrance, can_enter| choose(wanted, hindrance, can_enter, &|| true);
+
+        let instead = (Lead::Veth, Some(Warning::LedToHost));
+        assert_eq!(choose(Lead::Auto, None, false), instead);
+        assert_eq!(choose(Lead::Veth, None, true), (Lead::Veth, None));
+        let nothing = (Lead::Sockets, hindrance());
+        assert_eq!(choose(Lead::Auto, hindrance(), false), nothing);
+        let left_out = (Lead::Sockets, Some(Warning::NotLedInside));
         assert_eq!(choose(Lead::Loopback, None, false), left_out);
     }
 }

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
-    FrontendCounters, FrontendKey, Interface, Link, Local, Network, OpenPort, Resolver,
-    RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, dns,
+    FrontendCounters, FrontendKey, Gate, GateSocket, Guest, Interface, Link, Local, Network,
+    OpenPort, Resolver, RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, dns,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -50,6 +50,8 @@ pub struct Maps {
     pub dns_answers: Table<dns::Question, dns::Answer>,
     pub dns_counts: PerCpu<dns::Counts>,
     pub dns_sockets: Table<i32, u64>,
+    pub dns_gates: Table<Gate, Guest>,
+    pub dns_gate_sockets: Table<GateSocket, i32>,
     pub(super) events: bpf::Map,
     pub(super) dns_samples: bpf::Map,
 }
@@ -103,6 +105,8 @@ impl Maps {
             dns_answers: Table::new(checked(spec::DNS_ANSWERS)?),
             dns_counts: PerCpu::new(checked(spec::DNS_COUNTS)?),
             dns_sockets: Table::new(checked(spec::DNS_SOCKETS)?),
+            dns_gates: Table::new(checked(spec::DNS_GATES)?),
+            dns_gate_sockets: Table::new(checked(spec::DNS_GATE_SOCKETS)?),
             events: checked(spec::EVENTS)?.map,
             dns_samples: checked(spec::DNS_SAMPLES)?.map,
         })

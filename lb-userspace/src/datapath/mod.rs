@@ -23,6 +23,7 @@ mod expedite;
 mod expiry;
 mod features;
 mod filters;
+mod gates;
 mod hooks;
 mod leads;
 mod lock;
@@ -63,7 +64,8 @@ pub use collect::Collected;
 pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
-pub use features::{Feature, Health, can_lead_inside, features};
+pub use features::{Feature, Health, can_enter_namespaces, can_lead_inside, features};
+pub use gates::{Bridge, Sockets};
 pub use hooks::Hook;
 pub use leads::Led;
 pub use maps::{Maps, PerCpu, Shared, Table};
@@ -139,8 +141,8 @@ pub struct Datapath {
     hook: Hook,
     filters: Filters,
     place: Place,
-    /// Whether DNS queries are led inside containers' namespaces.
-    leads_inside: bool,
+    /// What leads DNS queries to the daemon.
+    lead: Lead,
     log: Option<PacketLog>,
     _lock: Lock,
 }
@@ -164,7 +166,7 @@ impl Datapath {
         } = object;
 
         let mut datapath = Self {
-            leads_inside: false,
+            lead: Lead::Sockets,
             hook: options.hook.map_or_else(features::hook, Ok)?,
             filters: Filters::of(&options.folder),
             maps,
@@ -177,10 +179,11 @@ impl Datapath {
         };
         let kept = datapath.hooks().adopt(&datapath.programs)?;
         let hindrance = cgroup::attach(&datapath.programs, &datapath.pins, options)?;
-        let (leads_inside, warning) = leads::choose(options.lead, hindrance, &|| {
+        let can_enter = features::can_enter_namespaces();
+        let (lead, warning) = leads::choose(options.lead, hindrance, can_enter, &|| {
             datapath.programs.get(DNS_LEAD).is_ok()
         });
-        datapath.leads_inside = leads_inside;
+        datapath.lead = lead;
         warnings.extend(warning);
         warnings.extend(datapath.retire_others()?);
         let adopted = Adopted {
@@ -211,15 +214,17 @@ impl Datapath {
 
     /// Sends DNS queries from the namespace with this cookie to `resolver`.
     pub fn set_resolver(&self, cookie: u64, resolver: Resolver) -> Result<(), DatapathError> {
-        match self.leads_inside {
-            true => self.maps.dns_leads.put(&cookie, &resolver),
-            false => self.maps.resolvers.put(&cookie, &resolver),
+        if self.lead == Lead::Loopback {
+            return self.maps.dns_leads.put(&cookie, &resolver);
         }
+        self.open_gate(cookie, &resolver)?;
+        self.maps.resolvers.put(&cookie, &resolver)
     }
 
     /// Leaves DNS queries from the namespace with this cookie to Docker's resolver again.
     pub fn remove_resolver(&self, cookie: u64) -> Result<(), DatapathError> {
         self.maps.dns_leads.remove(&cookie)?;
+        self.close_gate(cookie)?;
         self.maps.resolvers.remove(&cookie).map(drop)
     }
 

@@ -270,7 +270,8 @@ fn data(map: &AyaMap) -> Option<&MapData> {
         | AyaMap::LpmTrie(data)
         | AyaMap::PerCpuArray(data)
         | AyaMap::RingBuf(data)
-        | AyaMap::SkStorage(data) => Some(data),
+        | AyaMap::SkStorage(data)
+        | AyaMap::SockHash(data) => Some(data),
         _ => None,
     }
 }

@@ -30,6 +30,8 @@ pub(super) const DNS_LO: &str = "dns_lo";
 /// what comes in.
 pub(super) const DNS_LEAD: &str = "dns_lead";
 pub(super) const DNS_HAND: &str = "dns_hand";
+/// The program on Networks' bridges that answers DNS.
+pub(super) const DNS_BRIDGE: &str = "dns_bridge";
 /// The programs on the cgroup2 root, which take DNS over.
 pub(super) const SOCKET: [(&str, AttachType); 8] = [
     ("socket_connect4", AttachType::Connect4),
@@ -43,12 +45,13 @@ pub(super) const SOCKET: [(&str, AttachType); 8] = [
 ];
 
 /// Programs that are loaded when they are needed first.
-const LATE: [&str; 5] = [
+const LATE: [&str; 6] = [
     "uplink_in_bare",
     "uplink_out_bare",
     "loopback_in",
     DNS_LEAD,
     DNS_HAND,
+    DNS_BRIDGE,
 ];
 
 /// Lines of the verifier's log that are kept: its end says what was wrong.
@@ -201,7 +204,7 @@ fn wanted_programs() -> BTreeSet<&'static str> {
     let hooked = hooks::every_program().map(|hooked| hooked.program);
     let socket = SOCKET.iter().map(|(name, _)| *name);
     let leads = can_lead_inside().then_some([DNS_LEAD, DNS_HAND]);
-    let dns = leads.into_iter().flatten().chain([DNS_LO]);
+    let dns = leads.into_iter().flatten().chain([DNS_LO, DNS_BRIDGE]);
     hooked.chain([COLLECT]).chain(dns).chain(socket).collect()
 }
 

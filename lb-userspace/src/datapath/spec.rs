@@ -2,9 +2,10 @@
 
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, FlowKey,
-    FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Interface, Limit, Link,
-    Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings, Slot, SocketBackend,
-    SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, dns, maps as size,
+    FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Gate, GateSocket, Guest,
+    Interface, Limit, Link, Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings,
+    Slot, SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
+    maps as size,
 };
 
 use super::bpf::MapInfo;
@@ -29,6 +30,7 @@ enum Kind {
     PerCpuArray = 6,
     LruHash = 9,
     LongestPrefix = 11,
+    Sockets = 18,
     SocketStorage = 24,
     RingBuffer = 27,
 }
@@ -109,6 +111,8 @@ maps! {
     DNS_COUNTS: PerCpuArray u32 => dns::Counts, Size::Fixed(dns::COUNTED);
     DNS_SAMPLES: RingBuffer () => (), Size::Fixed(size::DNS_SAMPLES);
     DNS_SOCKETS: SocketStorage i32 => u64, Size::Fixed(0);
+    DNS_GATES: Hash Gate => Guest, configured!(resolvers);
+    DNS_GATE_SOCKETS: Sockets GateSocket => i32, Size::Fixed(size::GATE_SOCKETS);
 }
 
 impl Spec {

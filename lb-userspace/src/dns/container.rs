@@ -5,7 +5,7 @@
 //! namespace at once. A task for each query would have to be found and stopped one by one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,6 +219,7 @@ impl Asker {
 
 /// Answers what comes in over `sockets`, until dropped. Ends only if the sockets cannot be used.
 pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
+    let guest = sockets.guest;
     let udp = UdpSocket::from_std(sockets.udp)?;
     let tcp = TcpListener::from_std(sockets.tcp)?;
     let mut later = FuturesUnordered::new();
@@ -229,7 +230,7 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
         tokio::select! {
             ready = udp.readable() => {
                 ready?;
-                for (pending, client) in drain(&udp, &asker) {
+                for (pending, client) in drain(&udp, guest, &asker) {
                     if later.len() < most {
                         let reply = asker.finish(pending);
                         later.push(async move { (reply.await, client) });
@@ -239,7 +240,7 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
                 }
             }
             Some((reply, client)) = later.next() => send(&udp, &reply, client),
-            stream = accept(&tcp), if streams.len() < STREAMS => {
+            stream = accept(&tcp, guest), if streams.len() < STREAMS => {
                 streams.extend(stream.map(|stream| converse(stream, &asker)));
             }
             Some(()) = streams.next() => {}
@@ -248,13 +249,16 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
 }
 
 /// Reads a burst of datagrams and replies where the records suffice; gives the others back.
-fn drain(udp: &UdpSocket, asker: &Asker) -> Vec<(Pending, SocketAddr)> {
+fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Vec<(Pending, SocketAddr)> {
     let mut pending = Vec::new();
     let mut buffer = [0; LONGEST_QUERY];
     for _ in 0..BURST {
         let Ok((length, client)) = udp.try_recv_from(&mut buffer) else {
             break;
         };
+        if !is_guest(client, guest) {
+            continue;
+        }
         match asker.take(&buffer[..length], Transport::Udp) {
             Next::Nothing => {}
             Next::Reply(reply) => send(udp, &reply, client),
@@ -269,10 +273,15 @@ fn send(udp: &UdpSocket, reply: &[u8], client: SocketAddr) {
     let _ = udp.try_send_to(reply, client);
 }
 
-/// The next connection; `None` after a pause if it could not be accepted.
-async fn accept(tcp: &TcpListener) -> Option<TcpStream> {
+/// Whether this client may ask, given who alone may; `None`: everybody.
+fn is_guest(client: SocketAddr, guest: Option<IpAddr>) -> bool {
+    guest.is_none_or(|guest| client.ip() == guest)
+}
+
+/// The next connection; `None` after a pause if it could not be accepted, and if somebody else wanted it.
+async fn accept(tcp: &TcpListener, guest: Option<IpAddr>) -> Option<TcpStream> {
     match tcp.accept().await {
-        Ok((stream, _)) => Some(stream),
+        Ok((stream, client)) => is_guest(client, guest).then_some(stream),
         Err(_) => {
             sleep(ACCEPT_PAUSE).await;
             None

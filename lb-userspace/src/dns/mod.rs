@@ -2,7 +2,8 @@
 //!
 //! A container asks 127.0.0.11:53. Kernel programs on connect and sendmsg lead that to a private
 //! port on 127.0.0.11 inside the container's own namespace, where [`Dns::take_over`] listens; the
-//! answer's source is put back, so that the client sees 127.0.0.11:53. If the daemon or its DNS
+//! answer's source is put back, so that the client sees 127.0.0.11:53. Where namespaces are not to be entered,
+//! that port is one of the host's address on a Network of the container. If the daemon or its DNS
 //! thread stops, the programs leave queries alone, and Docker's own resolver answers.
 //!
 //! [`Records`] are the answers, made anew from every observation and replaced at once. Everything
@@ -15,6 +16,7 @@
 mod cache;
 mod container;
 mod counters;
+mod gates;
 mod kernel;
 mod message;
 mod nat;
@@ -34,6 +36,7 @@ mod told;
 mod upstream;
 
 pub use counters::Counts;
+pub use gates::Gates;
 pub use kernel::Kernel;
 pub use nat::{Nat, Taken};
 pub use records::{Known, Records, Upstreams, View};

@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::container::{Asker, Shared, serve};
 use super::counters::{Counters, Counts};
+use super::gates::Gates;
 use super::kernel::{Kept, Kernel, Mirror};
 use super::records::Records;
 use super::rules::Forwarding;
@@ -30,7 +31,7 @@ use super::takeover::{Sockets, TakeoverError};
 use super::tally::{Outcome, Path, Tally};
 use super::told::{Told, told};
 use super::upstream::Upstream;
-use crate::model::{Netns, NetworkId};
+use crate::model::{Gate, Netns, NetworkId};
 
 /// How often the kernel programs are told that somebody answers: five times within
 /// [`Resolver::PATIENCE`].
@@ -47,6 +48,8 @@ pub struct Options {
     pub forwarding: Forwarding,
     /// The maps of the programs in the kernel that answer names; `None`: the server answers all.
     pub kernel: Option<Arc<dyn Kernel>>,
+    /// Where the kernel finds sockets on the host; `None`: there are none.
+    pub gates: Option<Arc<dyn Gates>>,
     /// Called every 200 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
     pub beat: Box<dyn FnMut() + Send>,
 }
@@ -59,6 +62,7 @@ pub struct Dns {
     shared: Arc<Shared>,
     served: Arc<Served>,
     kernel: Option<Arc<dyn Kernel>>,
+    gates: Option<Arc<dyn Gates>>,
     /// What the kernel answers.
     mirror: Option<Mutex<Mirror>>,
     commands: UnboundedSender<Command>,
@@ -85,6 +89,7 @@ impl Dns {
             resolv_conf,
             forwarding,
             kernel,
+            gates,
             mut beat,
         } = options;
         // A takeover that comes before the server's own first beat must hold already.
@@ -113,6 +118,7 @@ impl Dns {
             shared,
             served: Arc::default(),
             kernel,
+            gates,
             mirror: mirror.map(Mutex::new),
             commands,
             thread: Some(thread),
@@ -139,14 +145,38 @@ impl Dns {
     /// Until there are records that know the namespace its queries wait for them; after 4 s they get
     /// SERVFAIL.
     pub fn take_over(&self, netns: &Netns) -> Result<Resolver, TakeoverError> {
-        let cookie = netns.cookie;
-        if let Some(&resolver) = self.served.lock().get(&cookie) {
+        if let Some(resolver) = self.resolver(netns.cookie) {
             return Ok(resolver);
         }
-        // Not under the lock: one container does not wait for another.
+        // Not under a lock: one container does not wait for another.
         let sockets = Sockets::open(netns)?;
-        let resolver = sockets.resolver;
-        self.claim(&sockets, cookie);
+        self.claim(&sockets, netns.cookie);
+        self.serve(netns, sockets)
+    }
+
+    /// The same without entering `netns`: listens at the host's address on a Network of its container. Must
+    /// be called from a thread in the host's namespace.
+    pub fn take_over_at(&self, netns: &Netns, gate: &Gate) -> Result<Resolver, TakeoverError> {
+        if let Some(resolver) = self.resolver(netns.cookie) {
+            return Ok(resolver);
+        }
+        let sockets = Sockets::open_at(gate)?;
+        if let Some(gates) = &self.gates {
+            let (udp, tcp) = (sockets.udp.as_fd(), sockets.tcp.as_fd());
+            let admitted = gates.admit(netns.cookie, udp, tcp);
+            admitted.map_err(TakeoverError::Admit)?;
+        }
+        self.serve(netns, sockets)
+    }
+
+    /// Where the namespace with this cookie is listened for.
+    pub fn resolver(&self, cookie: u64) -> Option<Resolver> {
+        self.served.lock().get(&cookie).copied()
+    }
+
+    /// Has the thread answer what comes in over `sockets`, unless it has others already.
+    fn serve(&self, netns: &Netns, sockets: Sockets) -> Result<Resolver, TakeoverError> {
+        let (cookie, resolver) = (netns.cookie, sockets.resolver);
         let mut served = self.served.lock();
         if let Some(&earlier) = served.get(&cookie) {
             return Ok(earlier);

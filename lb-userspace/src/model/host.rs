@@ -15,6 +15,9 @@ pub struct Host {
     pub has_docker_rules: bool,
     /// Whether who is outside may reach published ports at containers' own addresses.
     pub allows_direct_routing: bool,
+    /// Whether veer may not enter containers' namespaces.
+    #[serde(default)]
+    pub is_confined: bool,
 }
 
 /// One interface of the host.

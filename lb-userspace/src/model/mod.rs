@@ -1,6 +1,7 @@
 //! The nouns: what a provider observes, as plain data. No IO, no async.
 
 mod container;
+mod gate;
 mod group;
 mod host;
 mod network;
@@ -12,6 +13,7 @@ pub use container::{
     Attachment, Container, ContainerId, Elsewhere, Link, Linked, Netns, PortRange, Protocol,
     PublishedPorts, Publishing, RunState,
 };
+pub use gate::Gate;
 pub use group::{Group, Member, MemberState};
 pub use host::{Host, HostInterface, HostInterfaceKind};
 pub use network::{GatewayMode, Network, NetworkId, NetworkPolicy};

@@ -70,6 +70,7 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
         cookie: cookie_of(netlink)?,
         has_docker_rules: false,
         allows_direct_routing: false,
+        is_confined: false,
         interfaces: interfaces.collect(),
     })
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
@@ -13,6 +14,9 @@ use rtnetlink::packet_route::link::{
 
 use super::describe;
 use super::netlink::Netlink;
+
+/// `IFLA_TARGET_NETNSID`.
+const TARGET: u16 = 46;
 
 /// One interface of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +146,24 @@ impl From<&InfoKind> for InterfaceKind {
 
 /// Every interface of the socket's namespace with its addresses, by index.
 pub(super) fn interfaces(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
-    let mut request = LinkMessage::default();
+    list(netlink, LinkMessage::default(), AddressMessage::default())
+}
+
+/// The same of the namespace that the socket's knows by `number`.
+pub(super) fn interfaces_of(netlink: &mut Netlink, number: i32) -> io::Result<Vec<Interface>> {
+    let (mut link, mut address) = (LinkMessage::default(), AddressMessage::default());
+    let target = DefaultNla::new(TARGET, number.to_ne_bytes().to_vec());
+    link.attributes.push(LinkAttribute::Other(target));
+    let target = AddressAttribute::TargetNetNsId(number);
+    address.attributes.push(target);
+    netlink.strictly(|netlink| list(netlink, link, address))
+}
+
+fn list(
+    netlink: &mut Netlink,
+    mut request: LinkMessage,
+    of_addresses: AddressMessage,
+) -> io::Result<Vec<Interface>> {
     let without_statistics = vec![LinkExtentMask::SkipStats];
     request
         .attributes
@@ -160,7 +181,7 @@ pub(super) fn interfaces(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
     let links = netlink
         .dump(&RouteNetlinkMessage::GetLink(request), link)
         .map_err(|error| describe(error, || "list interfaces".to_string()))?;
-    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let request = RouteNetlinkMessage::GetAddress(of_addresses);
     let addresses = netlink
         .dump(&request, address)
         .map_err(|error| describe(error, || "list addresses of interfaces".to_string()))?;

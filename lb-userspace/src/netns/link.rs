@@ -58,6 +58,11 @@ impl Links {
         id::of(&mut self.netlink, other)
     }
 
+    /// The same of the namespace that this one knows by `number`, which is not entered.
+    pub fn interfaces_of(&mut self, number: i32) -> io::Result<Vec<Interface>> {
+        interface::interfaces_of(&mut self.netlink, number)
+    }
+
     /// The index of the interface called `name`; [`io::ErrorKind::NotFound`] if there is none.
     pub fn index_of(&mut self, name: &str) -> io::Result<u32> {
         let request = LinkMessageBuilder::<LinkUnspec>::new().name(name).build();

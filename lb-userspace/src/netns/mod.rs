@@ -30,6 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 
 pub use every::every_namespace;
 pub use host::{HostWatch, watch_host};
+pub use id::tells_cookies;
 pub use interface::{Header, Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
 pub use pin::unpin;
@@ -94,9 +95,12 @@ impl Namespace {
         Ok(Self { file })
     }
 
-    /// The kernel's number of this namespace, unique until reboot (Linux 5.14).
+    /// The kernel's number of this namespace, unique until reboot. It is entered for that before Linux 6.18.
     pub fn cookie(&self) -> io::Result<u64> {
-        cookie_of(&self.netlink()?)
+        match id::cookie(self.as_fd()) {
+            Some(cookie) => Ok(cookie),
+            None => cookie_of(&self.netlink()?),
+        }
     }
 
     /// What `f` returns when it runs inside this namespace, on a thread of its own unless the calling

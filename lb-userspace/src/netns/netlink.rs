@@ -37,6 +37,17 @@ impl Netlink {
         })
     }
 
+    /// What `f` gives while the kernel heeds all of a dump's request.
+    pub(super) fn strictly<T>(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.socket.set_netlink_get_strict_chk(true)?;
+        let result = f(self);
+        self.socket.set_netlink_get_strict_chk(false)?;
+        result
+    }
+
     /// Sends a request that changes something, and waits for the kernel's word on it.
     pub(super) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.send(message, flags | NLM_F_ACK)?;

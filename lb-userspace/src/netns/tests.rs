@@ -135,6 +135,47 @@ fn interfaces_tell_their_kind_peer_and_addresses() {
 }
 
 #[test]
+fn what_is_seen_of_a_namespace_from_outside_is_what_is_seen_inside() {
+    let (first, second) = pair();
+    let far = find(&second, "far").ifindex;
+    let address = "10.9.0.2/24".parse().unwrap();
+    second.links().unwrap().add_address(far, address).unwrap();
+    let mut links = first.links().unwrap();
+
+    let number = links.number_of(&second).unwrap().unwrap();
+    let outside = links.interfaces_of(number).unwrap();
+
+    let seen = |all: &[Interface]| {
+        let seen = all.iter().map(|one| {
+            let Interface {
+                mac, peer_ifindex, ..
+            } = *one;
+            (
+                one.ifindex,
+                one.name.clone(),
+                mac,
+                peer_ifindex,
+                one.addresses.clone(),
+            )
+        });
+        seen.collect::<Vec<_>>()
+    };
+    assert!(find(&second, "far").addresses.contains(&address));
+    assert_eq!(seen(&outside), seen(&second.interfaces().unwrap()));
+    let own = links.interfaces().unwrap();
+    assert_eq!(own, first.interfaces().unwrap(), "as before");
+}
+
+#[test]
+fn the_cookie_is_the_same_whether_asked_outside_or_inside() {
+    let namespace = Namespace::create().unwrap();
+
+    let inside = namespace.run(|| current_cookie().unwrap()).unwrap();
+
+    assert_eq!(namespace.cookie().unwrap(), inside);
+}
+
+#[test]
 fn a_port_tells_its_bridge() {
     let (first, _second) = pair();
     let bridge = first.links().unwrap().add_bridge("br").unwrap();

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, thread};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{fstat, stat};
 
 use super::{Namespace, describe};
 
@@ -73,8 +75,20 @@ impl Drop for Visit {
 
 /// Brings the calling thread into `namespace`.
 pub(super) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| describe(errno.into(), || "enter a network namespace".into()))
+    match setns(namespace, CloneFlags::CLONE_NEWNET) {
+        // Where the thread is already nobody needs a capability to go.
+        Err(Errno::EPERM) if is_here(namespace) => Ok(()),
+        result => {
+            result.map_err(|errno| describe(errno.into(), || "enter a network namespace".into()))
+        }
+    }
+}
+
+/// Whether the calling thread is in `namespace`.
+fn is_here(namespace: BorrowedFd<'_>) -> bool {
+    let here = stat("/proc/thread-self/ns/net");
+    let both = here.and_then(|here| Ok((here, fstat(namespace)?)));
+    both.is_ok_and(|(here, there)| (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino))
 }
 
 #[cfg(test)]

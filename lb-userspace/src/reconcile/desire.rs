@@ -22,8 +22,8 @@ use super::identities::{Identities, Present, attachment_name};
 use super::{Fact, State};
 use crate::config::{Config, Mode, Vips};
 use crate::model::{
-    Attachment, Container, Elsewhere, EndpointMode, Host, LabelPolicy, Network, NetworkId, Notice,
-    Observed,
+    Attachment, Container, Elsewhere, EndpointMode, Gate, Host, LabelPolicy, Network, NetworkId,
+    Notice, Observed,
 };
 
 /// What follows from an observation: the datapath's state, the Groups, the routes that lead to
@@ -44,7 +44,13 @@ pub fn desire(
     desired.state.settings = settings(config, host, beside);
     let networks = served_networks(observed, config, &mut desired.notices);
     let served = served(observed, &networks, &mut desired.notices);
-    let drafts = groups::drafts(&served, config, &mut desired.notices);
+    let mut drafts = groups::drafts(&served, config, &mut desired.notices);
+    if host.is_confined {
+        desired.notices.push(confined());
+        for draft in &mut drafts {
+            draft.policy.endpoint_mode = EndpointMode::Dnsrr;
+        }
+    }
     identities.begin(&present(&networks, &drafts), config);
     let zones = zones(&networks, identities, &mut desired.notices);
 
@@ -69,7 +75,7 @@ pub fn desire(
     identities.end(&names, &tables);
 
     desired.endpoints = placed.iter().map(endpoints::Placed::listed).collect();
-    desired.resolvers = resolvers(observed, &placed, config, identities);
+    desired.resolvers = resolvers(observed, host, &placed, config, identities);
     desired
         .resolvers
         .extend(arriving(observed, &networks, config));
@@ -246,10 +252,22 @@ fn zones<'a>(
     zones
 }
 
+/// What is not done by a veer that may not enter namespaces.
+fn confined() -> Notice {
+    Notice {
+        subject: "capabilities".to_owned(),
+        message:
+            "without CAP_SYS_ADMIN containers get no routes to VIPs, so that aliases give the \
+                  addresses of Members; who has name servers of its own asks Docker's resolver"
+                .to_owned(),
+    }
+}
+
 /// Each namespace, with a route to each slice of VIPs of each Network that its container is
 /// attached to, in the families that it has there.
 fn resolvers(
     observed: &Observed,
+    host: &Host,
     placed: &[endpoints::Placed<'_>],
     config: &Config,
     identities: &Identities,
@@ -258,7 +276,9 @@ fn resolvers(
     let named = |placed: &&endpoints::Placed<'_>| has_names(placed.served.network, config);
     for placed in placed.iter().filter(named) {
         let routes = routes.entry(&placed.served.container.id).or_default();
-        routes.extend(vip_routes(placed.served, config, identities));
+        if !host.is_confined {
+            routes.extend(vip_routes(placed.served, config, identities));
+        }
     }
     let resolver = |container: &Container| {
         Some(ServedNamespace {
@@ -267,6 +287,12 @@ fn resolvers(
             container: container.id.clone(),
             knows_names: container.elsewhere != Elsewhere::Names,
             servers: own_servers(container, observed),
+            gate: placed
+                .iter()
+                .filter(|placed| placed.served.container.id == container.id)
+                // Its own name servers are asked from its namespace.
+                .filter(|_| !host.is_confined || container.dns_servers.is_empty())
+                .find_map(|placed| gate(placed.served, host)),
         })
     };
     observed.containers.iter().filter_map(resolver).collect()
@@ -291,6 +317,24 @@ fn arriving(
         routes: Vec::new(),
         knows_names: true,
         servers: Vec::new(),
+        gate: None,
+    })
+}
+
+/// The host's address on the Network, if it has one there and the container an interface.
+fn gate(served: &Served<'_>, host: &Host) -> Option<Gate> {
+    served.attachment.link.as_ref()?;
+    let bridge = host.bridge(&served.network.bridge)?;
+    let guest = served.attachment.v4?;
+    let gateway = bridge.addresses.iter().find_map(|address| match address {
+        IpNet::V4(address) => address.contains(&guest).then_some(address.addr()),
+        IpNet::V6(_) => None,
+    });
+    Some(Gate {
+        bridge: bridge.name.clone(),
+        ifindex: bridge.ifindex,
+        gateway: gateway?,
+        guest,
     })
 }
 

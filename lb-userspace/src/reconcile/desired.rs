@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::config::FirewallRule;
-use crate::model::{ContainerId, Group, MemberState, Netns, NetworkId, Notice, Protocol};
+use crate::model::{ContainerId, Gate, Group, MemberState, Netns, NetworkId, Notice, Protocol};
 use crate::sysctl::Sysctl;
 
 /// Everything that follows from one observation.
@@ -102,6 +102,8 @@ pub struct ServedNamespace {
     pub knows_names: bool,
     /// Name servers that its container asks by itself, whose place veer takes.
     pub servers: Vec<Ipv4Addr>,
+    /// Where it may be answered on the host; `None` if none of its Networks has an address of the host's.
+    pub gate: Option<Gate>,
 }
 
 /// A route inside a container's namespace: a Network's VIPs are on the link.

@@ -18,8 +18,8 @@ use crate::stage::Host;
 use crate::street::ip;
 
 /// Seconds that an answer of veer's may be kept, and one of Docker's.
-const OURS: u32 = 5;
-const DOCKERS: u32 = 600;
+pub(super) const OURS: u32 = 5;
+pub(super) const DOCKERS: u32 = 600;
 
 /// How soon veer knows where Docker's resolver is after a restart of the Engine.
 const FOUND: Duration = Duration::from_secs(40);
@@ -28,7 +28,7 @@ const FOUND: Duration = Duration::from_secs(40);
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// For how long an answer over TCP may be kept.
-fn kept_over_tcp(inside: &Namespace, name: &str) -> io::Result<BTreeSet<u32>> {
+pub(super) fn kept_over_tcp(inside: &Namespace, name: &str) -> io::Result<BTreeSet<u32>> {
     let query = question(name, A);
     let ask = || -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(ASKED)?;
@@ -46,14 +46,14 @@ fn kept_over_tcp(inside: &Namespace, name: &str) -> io::Result<BTreeSet<u32>> {
 
 /// Whether veer answers over UDP and over TCP. A daemon that gets no processor for a second leaves that to
 /// Docker's resolver for a moment, and there may be none.
-fn is_answered(inside: &Namespace, name: &str) -> bool {
+pub(super) fn is_answered(inside: &Namespace, name: &str) -> bool {
     let ours = BTreeSet::from([OURS]);
     try_ask(inside, ASKED, name, A, SILENCE).is_ok_and(|said| said.ttls == ours)
         && kept_over_tcp(inside, name).is_ok_and(|kept| kept == ours)
 }
 
 /// How many programs are on the loopback interface inside.
-fn programs(inside: &Namespace) -> usize {
+pub(super) fn programs(inside: &Namespace) -> usize {
     let sides = [TcAttachType::Ingress, TcAttachType::Egress];
     let count = || sides.map(|side| SchedClassifier::query_tcx("lo", side).unwrap().1.len());
     inside.run(count).unwrap().iter().sum()

@@ -1,8 +1,10 @@
 //! The same questions to veer and to Docker's own resolver, in the same container and the same run.
 
+mod across;
 mod asking;
 mod beside;
 mod comparison;
+mod confined;
 mod default;
 mod nat;
 mod others;

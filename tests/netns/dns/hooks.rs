@@ -4,18 +4,21 @@
 use std::fmt::{self, Debug};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachType};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage, SockHash};
+use aya::programs::tc::qdisc_add_clsact;
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType,
+};
 use bytemuck::bytes_of;
-use lb_common::Resolver;
 use lb_common::dns::{Answer, Counts, Question, View};
+use lb_common::{Gate, GateSocket, Guest, Resolver};
 use lb_userspace::datapath::undisturbed;
-use lb_userspace::dns::Kernel;
+use lb_userspace::dns::{Gates, Kernel};
 use lb_userspace::netns::Namespace;
 use nix::time::{ClockId, clock_gettime};
 
@@ -33,6 +36,8 @@ const PROGRAMS: [&str; 8] = [
 pub struct Hooks {
     resolvers: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
     leads: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
+    gates: HashMap<MapData, [u8; size_of::<Gate>()], [u8; size_of::<Guest>()]>,
+    sockets: Arc<GateSockets>,
     heartbeat: Option<Array<MapData, u64>>,
     names: Arc<Names>,
     /// Detaches the programs when dropped.
@@ -46,6 +51,9 @@ pub struct Names {
     counts: PerCpuArray<MapData, [u64; 3]>,
     sockets: Mutex<SkStorage<MapData, u64>>,
 }
+
+/// The map of the daemon's sockets on the host.
+pub struct GateSockets(Mutex<SockHash<MapData, [u8; size_of::<GateSocket>()]>>);
 
 impl Hooks {
     /// The programs on sockets.
@@ -80,6 +88,11 @@ impl Hooks {
         Self {
             resolvers: map("RESOLVERS").try_into().expect("a hash"),
             leads: map("DNS_LEADS").try_into().expect("a hash"),
+            gates: map("DNS_GATES").try_into().expect("a hash"),
+            sockets: {
+                let sockets = map("DNS_GATE_SOCKETS").try_into();
+                Arc::new(GateSockets(Mutex::new(sockets.expect("a hash of sockets"))))
+            },
             heartbeat: Some(map("HEARTBEAT").try_into().expect("an array")),
             names: Arc::new(names),
             ebpf,
@@ -91,9 +104,33 @@ impl Hooks {
         Arc::clone(&self.names)
     }
 
+    /// The map of the daemon's sockets on the host.
+    pub fn gate_sockets(&self) -> Arc<GateSockets> {
+        Arc::clone(&self.sockets)
+    }
+
     /// Lets the kernel answer inside.
     pub fn answer_inside(&mut self, namespace: &Namespace) {
-        self.attach_inside(namespace, "dns_lo", TcAttachType::Egress);
+        self.attach_in(namespace, "dns_lo", "lo", TcAttachType::Egress);
+    }
+
+    /// Lets it answer on the host, what comes in at `bridge` for where `resolver` is.
+    pub fn answer_at(&mut self, host: &Namespace, bridge: &str, cookie: u64, resolver: Resolver) {
+        let gate = Gate {
+            gateway: resolver.gateway,
+            port: resolver.udp,
+            _pad: 0,
+        };
+        let guest = Guest {
+            cookie,
+            source: resolver.source,
+            _pad: 0,
+        };
+        let key: [u8; size_of::<Gate>()] = bytes_of(&gate).try_into().expect("its bytes");
+        let value: [u8; size_of::<Guest>()] = bytes_of(&guest).try_into().expect("its bytes");
+        let inserted = self.gates.insert(key, value, 0);
+        inserted.expect("write the gate");
+        self.attach_in(host, "dns_bridge", bridge, TcAttachType::Ingress);
     }
 
     /// Leads queries inside, without programs on sockets.
@@ -101,15 +138,28 @@ impl Hooks {
         let value: [u8; size_of::<Resolver>()] = bytes_of(&resolver).try_into().expect("its bytes");
         let inserted = self.leads.insert(namespace.cookie().unwrap(), value, 0);
         inserted.expect("write the resolver");
-        self.attach_inside(namespace, "dns_hand", TcAttachType::Ingress);
-        self.attach_inside(namespace, "dns_lead", TcAttachType::Egress);
+        self.attach_in(namespace, "dns_hand", "lo", TcAttachType::Ingress);
+        self.attach_in(namespace, "dns_lead", "lo", TcAttachType::Egress);
     }
 
-    fn attach_inside(&mut self, namespace: &Namespace, name: &str, side: TcAttachType) {
+    fn attach_in(
+        &mut self,
+        namespace: &Namespace,
+        name: &str,
+        interface: &str,
+        side: TcAttachType,
+    ) {
         let program = self.ebpf.program_mut(name).expect("a program");
         let program: &mut SchedClassifier = program.try_into().expect("a classifier");
         undisturbed(|| program.load()).unwrap_or_else(|error| panic!("load {name}: {error:?}"));
-        let attached = namespace.run(|| program.attach("lo", side));
+        let attached = namespace.run(|| match program.attach(interface, side) {
+            // Before Linux 6.6 there is no other place.
+            Err(ProgramError::TcError(_)) => {
+                qdisc_add_clsact(interface)?;
+                program.attach(interface, side)
+            }
+            attached => attached,
+        });
         attached
             .unwrap()
             .unwrap_or_else(|error| panic!("attach {name}: {error:?}"));
@@ -179,6 +229,29 @@ impl Kernel for Names {
 
     fn now(&self) -> io::Result<u64> {
         lb_userspace::datapath::now()
+    }
+}
+
+impl Gates for GateSockets {
+    fn admit(&self, cookie: u64, udp: BorrowedFd<'_>, tcp: BorrowedFd<'_>) -> io::Result<()> {
+        let mut sockets = self.0.lock().unwrap();
+        for (socket, protocol) in [(udp, 17), (tcp, 6)] {
+            let key = GateSocket {
+                cookie,
+                protocol,
+                _pad: 0,
+            };
+            let key: [u8; size_of::<GateSocket>()] = bytes_of(&key).try_into().unwrap();
+            let put = sockets.insert(key, socket.as_raw_fd(), 0);
+            put.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+impl Debug for GateSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateSockets").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! DNS takeover: real clients in a namespace, the real socket programs, the real server.
 
+mod across;
 mod beside;
 mod churn;
 mod hooks;

@@ -1,7 +1,7 @@
 //! A container's namespace that is served, and clients in it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
@@ -11,8 +11,9 @@ use std::{fs, thread};
 
 use lb_common::{Port, Resolver};
 use lb_userspace::dns::{Dns, Forwarding, Kernel, Options, Records, Rules};
-use lb_userspace::model::{Netns, Observed};
-use lb_userspace::netns::Namespace;
+use lb_userspace::model::{Gate, Netns, Observed};
+use lb_userspace::netns::{Namespace, PairEnd};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 use serde_json::json;
 use tempfile::TempDir;
 use veer_tests::station::ANSWER;
@@ -35,11 +36,17 @@ pub struct Site {
     folder: TempDir,
 }
 
+/// The host's address on the Network of a site that is plugged in, and the site's own.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
+
 /// A site whose queries are led to a DNS server.
 pub struct Served {
     pub site: Site,
     pub dns: Option<Dns>,
     pub is_beating: Arc<AtomicBool>,
+    /// Where it is answered, if that is not inside.
+    _host: Option<Namespace>,
     _hooks: Hooks,
 }
 
@@ -132,6 +139,63 @@ impl Site {
             let (_, answered) = client.recv_from(&mut [0; 16]).unwrap();
             assert_eq!(answered, server_address);
         }
+    }
+
+    /// Gives a site that is plugged in one more address.
+    pub fn has_also(&self, address: &str) {
+        let mut links = self.namespace.links().unwrap();
+        let eth0 = links.index_of("eth0").unwrap();
+        links.add_address(eth0, address.parse().unwrap()).unwrap();
+    }
+
+    /// A connection from this address inside.
+    pub fn tcp_from(&self, address: &str, to: (Ipv4Addr, u16)) -> TcpStream {
+        let from = SockaddrIn::from(SocketAddrV4::new(address.parse().unwrap(), 0));
+        let connect = || {
+            let socket = socket(
+                AddressFamily::Inet,
+                SockType::Stream,
+                SockFlag::empty(),
+                None,
+            );
+            let socket = socket.unwrap();
+            bind(socket.as_raw_fd(), &from).unwrap();
+            let to = SockaddrIn::from(SocketAddrV4::new(to.0, to.1));
+            socket::connect(socket.as_raw_fd(), &to).unwrap();
+            TcpStream::from(socket)
+        };
+        let stream = self.namespace.run(connect).unwrap();
+        stream.set_read_timeout(Some(ANSWER)).unwrap();
+        stream
+    }
+
+    /// Plugs the site into a bridge of a new host. Gives both.
+    pub fn plug_in(&self) -> (Namespace, Gate) {
+        let host = Namespace::create().unwrap();
+        let mut outside = host.links().unwrap();
+        let ifindex = outside.add_bridge("br").unwrap();
+        let on_network = |address: Ipv4Addr| format!("{address}/24").parse().unwrap();
+        outside.add_address(ifindex, on_network(GATEWAY)).unwrap();
+        let end = |name, namespace, master| PairEnd {
+            name,
+            mac: None,
+            namespace,
+            master,
+        };
+        let near = end("veth", None, Some(ifindex));
+        let far = end("eth0", Some(&self.namespace), None);
+        outside.add_pair(near, far).unwrap();
+        let mut inside = self.namespace.links().unwrap();
+        let eth0 = inside.index_of("eth0").unwrap();
+        inside.add_address(eth0, on_network(GUEST)).unwrap();
+        inside.set_up(eth0).unwrap();
+        let gate = Gate {
+            bridge: "br".to_owned(),
+            ifindex,
+            gateway: GATEWAY,
+            guest: GUEST,
+        };
+        (host, gate)
     }
 
     /// Starts another resolver on 127.0.0.11:53 that knows one answer, as Docker's would be there. It
@@ -249,14 +313,45 @@ impl Served {
     pub fn beside(rules: Dockers) -> Self {
         let site = Site::new();
         let [docker_udp, docker_tcp] = site.start_dockers_resolver(rules).map(Port::new);
-        Self::lead(site, Hooks::load(), None, |hooks, site, resolver| {
-            let beside = Resolver {
-                docker_udp,
-                docker_tcp,
-                ..resolver
-            };
-            hooks.lead_inside(&site.namespace, beside);
-        })
+        let mut hooks = Hooks::load();
+        let (dns, is_beating) = start_dns(&site, &mut hooks, None);
+        let resolver = dns.take_over(&site.netns()).unwrap();
+        let beside = Resolver {
+            docker_udp,
+            docker_tcp,
+            ..resolver
+        };
+        hooks.lead_inside(&site.namespace, beside);
+        Self {
+            site,
+            dns: Some(dns),
+            is_beating,
+            _host: None,
+            _hooks: hooks,
+        }
+    }
+
+    /// A site with another resolver, whose queries are led to the host.
+    pub fn on_host(in_kernel: bool) -> Self {
+        let site = Site::new();
+        site.start_other_resolver();
+        let (host, gate) = site.plug_in();
+        let (netns, mut hooks) = (site.netns(), Hooks::attach());
+        let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
+        let (dns, is_beating) = start_dns(&site, &mut hooks, kernel);
+        let resolver = host.run(|| dns.take_over_at(&netns, &gate).unwrap());
+        let resolver = resolver.unwrap();
+        hooks.lead(netns.cookie, resolver);
+        if in_kernel {
+            hooks.answer_at(&host, &gate.bridge, netns.cookie, resolver);
+        }
+        Self {
+            site,
+            dns: Some(dns),
+            is_beating,
+            _host: Some(host),
+            _hooks: hooks,
+        }
     }
 
     /// A site in which the container `web` lives, served as the daemon does it: by the daemon alone.
@@ -278,51 +373,49 @@ impl Served {
     }
 
     pub fn start(in_kernel: bool) -> Self {
-        let hooks = Hooks::attach();
+        let (site, mut hooks) = (Site::new(), Hooks::attach());
         let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
-        Self::lead(Site::new(), hooks, kernel, |hooks, site, resolver| {
-            hooks.lead(site.netns().cookie, resolver);
-            if in_kernel {
-                hooks.answer_inside(&site.namespace);
-            }
-        })
-    }
-
-    fn lead(
-        site: Site,
-        mut hooks: Hooks,
-        kernel: Option<Arc<dyn Kernel>>,
-        lead: impl FnOnce(&mut Hooks, &Site, Resolver),
-    ) -> Self {
-        let is_beating = Arc::new(AtomicBool::new(true));
-        let mut beat = hooks.beat();
-        let beating = Arc::clone(&is_beating);
-        let dns = Dns::start(Options {
-            resolv_conf: site.folder().join("no-name-servers"),
-            forwarding: Forwarding::default(),
-            kernel,
-            beat: Box::new(move || {
-                if beating.load(Ordering::Relaxed) {
-                    beat();
-                }
-            }),
-        });
-        let dns = dns.unwrap();
-        let netns = site.netns();
-        dns.publish(Arc::new(Records::build(
-            &observed(&netns),
-            &[],
-            &Rules::default(),
-        )));
-        let resolver = dns.take_over(&netns).unwrap();
-        lead(&mut hooks, &site, resolver);
+        let (dns, is_beating) = start_dns(&site, &mut hooks, kernel);
+        let resolver = dns.take_over(&site.netns()).unwrap();
+        hooks.lead(site.netns().cookie, resolver);
+        if in_kernel {
+            hooks.answer_inside(&site.namespace);
+        }
         Self {
             site,
             dns: Some(dns),
             is_beating,
+            _host: None,
             _hooks: hooks,
         }
     }
+}
+
+/// A server that knows `web` in `site`, and what lets its heart beat.
+fn start_dns(
+    site: &Site,
+    hooks: &mut Hooks,
+    kernel: Option<Arc<dyn Kernel>>,
+) -> (Dns, Arc<AtomicBool>) {
+    let is_beating = Arc::new(AtomicBool::new(true));
+    let mut beat = hooks.beat();
+    let beating = Arc::clone(&is_beating);
+    let dns = Dns::start(Options {
+        resolv_conf: site.folder().join("no-name-servers"),
+        forwarding: Forwarding::default(),
+        kernel,
+        gates: Some(hooks.gate_sockets()),
+        beat: Box::new(move || {
+            if beating.load(Ordering::Relaxed) {
+                beat();
+            }
+        }),
+    });
+    let dns = dns.unwrap();
+    let observed = observed(&site.netns());
+    let records = Records::build(&observed, &[], &Rules::default());
+    dns.publish(Arc::new(records));
+    (dns, is_beating)
 }
 
 /// The container `web`, with both families, on the Network `front`.

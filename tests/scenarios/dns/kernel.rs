@@ -1,4 +1,4 @@
-//! `dns_lo` through BPF_PROG_TEST_RUN.
+//! `dns_lo` and `dns_bridge` through BPF_PROG_TEST_RUN.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,16 +10,29 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, bytes_of};
 use lb_common::dns::{Answer, Question, View};
-use lb_ebpf::dns::native::{Memory, run};
+use lb_common::{Gate, Guest, Port};
+use lb_ebpf::dns::native::{Memory, frame, frame_between, run, run_across};
 use lb_userspace::datapath::{set_constants, undisturbed};
 use lb_userspace::netns::Namespace;
 
 /// Where the daemon listens.
 pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// Where containers ask on the host, and who does: a container's and the bridge's addresses.
+pub(super) const ENDS: [[u8; 4]; 2] = [[172, 20, 0, 2], [172, 20, 0, 1]];
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]];
+/// The guest's namespace.
+const GUEST: u64 = 77;
+
+/// `TCX_NEXT`, and `TCX_REDIRECT`.
+const NEXT: i32 = -1;
+const REDIRECT: i32 = 7;
+
 /// The program, or nothing: the library is asked then.
 pub(super) struct Kernel {
     program: Option<Program>,
+    /// Whether queries are seen on a bridge.
+    is_bridge: bool,
     /// The daemon's.
     _socket: Option<UdpSocket>,
 }
@@ -35,7 +48,48 @@ impl Kernel {
     pub(super) fn natively(_names: &Memory) -> Self {
         Self {
             program: None,
+            is_bridge: false,
             _socket: None,
+        }
+    }
+
+    pub(super) fn natively_on_a_bridge(names: &Memory) -> Self {
+        Self {
+            is_bridge: true,
+            ..Self::natively(names)
+        }
+    }
+
+    /// The program on a bridge.
+    pub(super) fn on_a_bridge(names: &Memory) -> Self {
+        let mut ebpf = object(names, veer_tests::object::loader(), "dns_bridge");
+        let view = names.view.expect("the asker is known");
+        put::<u64, View, 8, 40>(&mut ebpf, "DNS_VIEWS", GUEST, view);
+        let [source, gateway] = ENDS.map(u32::from_ne_bytes);
+        let gate = Gate {
+            gateway,
+            port: view.port,
+            _pad: 0,
+        };
+        let guest = Guest {
+            cookie: GUEST,
+            source,
+            _pad: 0,
+        };
+        put::<Gate, Guest, 8, 16>(&mut ebpf, "DNS_GATES", gate, guest);
+        let program = Program::start("dns_bridge", Arc::new(Mutex::new(ebpf)), namespace());
+        Self {
+            program: Some(program),
+            is_bridge: true,
+            _socket: None,
+        }
+    }
+
+    /// The frame in which the container asks.
+    pub(super) fn frame(&self, query: &[u8], port: Port) -> Vec<u8> {
+        match self.is_bridge {
+            true => frame_between(MACS, ENDS.map(u32::from_ne_bytes), query, port),
+            false => frame(query, port),
         }
     }
 
@@ -51,12 +105,8 @@ impl Kernel {
         Self::load(names, veer_tests::object::loader())
     }
 
-    fn load(names: &Memory, mut loader: EbpfLoader<'_>) -> Self {
-        let mut ebpf = loader
-            .load(veer_tests::object::bytes())
-            .expect("load the object: root, and kernel 6.1 or later");
-        undisturbed(|| program(&mut ebpf).load())
-            .unwrap_or_else(|error| panic!("load dns_lo: {error:?}"));
+    fn load(names: &Memory, loader: EbpfLoader<'_>) -> Self {
+        let mut ebpf = object(names, loader, "dns_lo");
         let (here, view) = (namespace(), names.view.expect("the asker is known"));
         let cookie = here.cookie().expect("its cookie");
         let socket = here.run(|| UdpSocket::bind((OURS, view.port.get())));
@@ -65,11 +115,10 @@ impl Kernel {
         let mut sockets = SkStorage::<_, u64>::try_from(sockets).expect("a storage");
         sockets.insert(&socket, cookie, 0).expect("write");
         put::<u64, View, 8, 40>(&mut ebpf, "DNS_VIEWS", cookie, view);
-        for (question, answer) in &names.answers {
-            put::<Question, Answer, 88, 432>(&mut ebpf, "DNS_ANSWERS", *question, *answer);
-        }
+        let program = Program::start("dns_lo", Arc::new(Mutex::new(ebpf)), here);
         Self {
-            program: Some(Program::start(Arc::new(Mutex::new(ebpf)), here)),
+            program: Some(program),
+            is_bridge: false,
             _socket: Some(socket),
         }
     }
@@ -79,14 +128,17 @@ impl Kernel {
         let empty = namespace();
         let there = empty.try_clone().expect("another handle");
         let ebpf = self.program.take().expect("in the kernel").ebpf;
-        self.program = Some(Program::start(ebpf, there));
+        self.program = Some(Program::start("dns_lo", ebpf, there));
         empty
     }
 
     /// What becomes of a frame: in the kernel, or natively.
     pub(super) fn run(&mut self, frame: &[u8], names: &Memory) -> Vec<u8> {
         let Some(program) = &self.program else {
-            return run(frame, names, now());
+            return match self.is_bridge {
+                true => run_across(frame, ENDS.map(u32::from_ne_bytes), names, now()),
+                false => run(frame, names, now()),
+            };
         };
         program.frames.send(frame.to_vec()).expect("it runs");
         program.became.recv().expect("it runs")
@@ -96,14 +148,15 @@ impl Kernel {
 impl Program {
     /// Runs in `namespace` on a thread that stays there, until nobody sends any more: entering takes long
     /// on emulated processors.
-    fn start(ebpf: Arc<Mutex<Ebpf>>, namespace: Namespace) -> Self {
+    fn start(name: &'static str, ebpf: Arc<Mutex<Ebpf>>, namespace: Namespace) -> Self {
         let (frames, received) = mpsc::channel::<Vec<u8>>();
         let (results, became) = mpsc::channel();
         let shared = Arc::clone(&ebpf);
         thread::spawn(move || {
             let run = || {
                 for frame in received {
-                    let became = run_in_kernel(&mut shared.lock().expect("no panic"), &frame);
+                    let mut ebpf = shared.lock().expect("no panic");
+                    let became = run_in_kernel(program(&mut ebpf, name), &frame);
                     results.send(became).expect("somebody waits");
                 }
             };
@@ -117,16 +170,32 @@ impl Program {
     }
 }
 
-fn run_in_kernel(ebpf: &mut Ebpf, frame: &[u8]) -> Vec<u8> {
+/// The object with its answers, and one of its programs.
+fn object(names: &Memory, mut loader: EbpfLoader<'_>, name: &str) -> Ebpf {
+    let mut ebpf = loader
+        .load(veer_tests::object::bytes())
+        .expect("load the object: root, and kernel 6.1 or later");
+    undisturbed(|| program(&mut ebpf, name).load())
+        .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
+    for (question, answer) in &names.answers {
+        put::<Question, Answer, 88, 432>(&mut ebpf, "DNS_ANSWERS", *question, *answer);
+    }
+    ebpf
+}
+
+fn run_in_kernel(program: &mut SchedClassifier, frame: &[u8]) -> Vec<u8> {
     let mut output = vec![0; frame.len() + 512];
     let options = TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut output),
         ..TestRunOptions::new()
     };
-    let result = program(ebpf).test_run(options).expect("run dns_lo");
-    assert_eq!(result.return_value as i32, -1, "no frame is lost");
+    let result = program.test_run(options).expect("run the program");
     output.truncate(result.data_size_out as usize);
+    // Where the frame goes on by itself: a reply on a bridge, whose MAC addresses are swapped, does not.
+    let goes_on = output[..6] == frame[..6];
+    let expected = if goes_on { NEXT } else { REDIRECT };
+    assert_eq!(result.return_value as i32, expected, "no frame is lost");
     output
 }
 
@@ -152,8 +221,8 @@ fn namespace() -> Namespace {
     namespace
 }
 
-fn program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
-    let program = ebpf.program_mut("dns_lo").expect("a program of the object");
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    let program = ebpf.program_mut(name).expect("a program of the object");
     program.try_into().expect("a classifier")
 }
 

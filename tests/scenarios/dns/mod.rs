@@ -23,6 +23,12 @@ macro_rules! scenarios {
         mod natively {
             $(#[test] fn $name() { super::$name(super::Kernel::natively); })+
         }
+        mod natively_on_a_bridge {
+            $(#[test] fn $name() { super::$name(super::Kernel::natively_on_a_bridge); })+
+        }
+        mod in_the_kernel_on_a_bridge {
+            $(#[test] fn $name() { super::$name(super::Kernel::on_a_bridge); })+
+        }
         mod in_the_kernel_by_namespace {
             $(#[test] fn $name() { super::$name(super::Kernel::by_namespace); })+
         }
@@ -64,8 +70,26 @@ fn a_namespace_is_not_answered_what_another_one_may_ask() {
     }
 }
 
+/// Whoever asks at a port of the host must be the one whose port that is.
+#[test]
+fn a_port_of_the_host_answers_the_one_whose_it_is_alone() {
+    let names = names(now());
+    for start in [Kernel::natively_on_a_bridge, Kernel::on_a_bridge] {
+        let mut kernel = start(&names);
+        let asked = kernel.frame(&plain("db", A), PORT);
+        assert_ne!(kernel.run(&asked, &names), asked, "it is answered itself");
+
+        let neighbour = with(asked, 14 + 15, &[3]);
+        assert_eq!(kernel.run(&neighbour, &names), neighbour);
+    }
+}
+
 /// Checks the headers around a reply and takes them off.
 fn unwrapped(asked: &[u8], replied: &[u8]) -> Vec<u8> {
+    assert_eq!(
+        (&replied[..6], &replied[6..12]),
+        (&asked[6..12], &asked[..6])
+    );
     let (ip, asked_ip) = (&replied[14..34], &asked[14..34]);
     assert_eq!(
         (&ip[12..16], &ip[16..]),
@@ -119,7 +143,7 @@ fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged(start:
     let mut kernel = start(&names);
 
     for (what, query, said) in rows() {
-        let asked = frame(&query, PORT);
+        let asked = kernel.frame(&query, PORT);
         let before = now() - LAG;
         let came = kernel.run(&asked, &names);
         let expected = replies_between(&query, &names, before, now());
@@ -150,7 +174,7 @@ fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged(start:
 fn other_frames_are_left_alone(start: Start) {
     let names = names(now());
     let mut kernel = start(&names);
-    let asked = frame(&plain("db", A), PORT);
+    let asked = kernel.frame(&plain("db", A), PORT);
 
     for (what, at, bytes) in [
         ("another port", 36, &[0, 53][..]),
@@ -176,7 +200,7 @@ fn other_frames_are_left_alone(start: Start) {
 fn every_record_comes_first_sometimes(start: Start) {
     let mut names = names(now());
     let mut kernel = start(&names);
-    let asked = frame(&plain("web", A), PORT);
+    let asked = kernel.frame(&plain("web", A), PORT);
     let mut first = [0; 3];
 
     for turn in 0..300 {
@@ -194,7 +218,7 @@ fn the_time_that_is_left_is_counted_down(start: Start) {
     let started = now();
     let names = names(started);
     let mut kernel = start(&names);
-    let asked = frame(&plain("example.com", A), PORT);
+    let asked = kernel.frame(&plain("example.com", A), PORT);
 
     let before = now() - LAG;
     let reply = unwrapped(&asked, &kernel.run(&asked, &names));
@@ -231,7 +255,7 @@ fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel(start: Star
         if next(8) == 0 {
             query.truncate(next(query.len()) + 1);
         }
-        let asked = frame(&query, PORT);
+        let asked = kernel.frame(&query, PORT);
         let before = now() - LAG;
         let came = kernel.run(&asked, &names);
         let after = now();

@@ -136,6 +136,7 @@ fn view() -> View {
         }],
         knows_names: true,
         servers: Vec::new(),
+        gate: None,
     };
     let network = |name: &str| Network {
         id: NetworkId(format!("{name}-id")),

@@ -23,6 +23,8 @@ const RESOLVER: Resolver = Resolver {
     docker_udp: Port::new(0),
     docker_tcp: Port::new(0),
     servers: [0; Resolver::SERVERS],
+    gateway: 0,
+    source: 0,
 };
 
 /// The kernel's maps, in memory. Takes so many answers and no more.

@@ -77,6 +77,7 @@ fn start() -> (Dns, Arc<AtomicU32>) {
         resolv_conf: "/nonexistent".into(),
         forwarding: Forwarding::default(),
         kernel: None,
+        gates: None,
         beat: Box::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         }),

@@ -128,18 +128,30 @@ impl Inside {
         };
         let namespace = Namespace::open(path).map_err(failed)?;
         let number = host.number_of(&namespace).map_err(failed)?;
-        Self::of(&namespace, number, path).map_err(failed)
+        Self::of(host, &namespace, number, path).map_err(failed)
     }
 
-    fn of(namespace: &Namespace, number: Option<i32>, path: &Path) -> io::Result<Self> {
-        let mut links = namespace.links()?;
+    fn of(
+        host: &mut Links,
+        namespace: &Namespace,
+        number: Option<i32>,
+        path: &Path,
+    ) -> io::Result<Self> {
+        let (cookie, interfaces) = match namespace.links() {
+            Ok(mut links) => (links.cookie()?, links.interfaces()?),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let seen = number.map(|number| host.interfaces_of(number));
+                (namespace.cookie()?, seen.transpose()?.unwrap_or_default())
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             netns: Netns {
                 path: path.to_path_buf(),
-                cookie: links.cookie()?,
+                cookie,
             },
             number,
-            interfaces: links.interfaces()?,
+            interfaces,
         })
     }
 
@@ -201,9 +213,10 @@ pub(super) fn search(
     known: &BTreeSet<PathBuf>,
 ) -> io::Result<Vec<Inside>> {
     let found = strangers(host, folder, known)?;
-    let inside = found
-        .into_iter()
-        .filter_map(|(namespace, number, path)| Inside::of(&namespace, Some(number), &path).ok());
+    let look = |(namespace, number, path): (Namespace, i32, PathBuf)| {
+        Inside::of(host, &namespace, Some(number), &path).ok()
+    };
+    let inside = found.into_iter().filter_map(look);
     Ok(inside.collect())
 }
 
