@@ -7,7 +7,7 @@ use veer_tests::deadline::eventually;
 use veer_tests::dns::A;
 
 use super::asking::{ASKED, ask};
-use super::beside::{DOCKERS, is_answered, kept_over_tcp, programs};
+use super::beside::{DOCKERS, is_answered, is_dockers, programs};
 use super::site_with;
 
 /// Lines of the sockets inside that are bound to 127.0.0.11: those of Docker, and of whoever else listens.
@@ -49,13 +49,7 @@ fn containers_are_answered_on_the_host_and_by_docker_as_soon_as_veer_is_gone() {
     });
 
     site.daemon.killed();
-    assert_eq!(kept_for(), BTreeSet::from([DOCKERS]));
-    assert_eq!(
-        kept_over_tcp(&inside, &web).unwrap(),
-        BTreeSet::from([DOCKERS])
-    );
-    let looked_up = site.exec(&web, &format!("timeout 10 nslookup {web}"));
-    assert_eq!(looked_up.err(), None);
+    is_dockers(&site, &inside, &web);
 
     site.daemon.returns();
     eventually("veer answers again", || is_answered(&inside, &web));

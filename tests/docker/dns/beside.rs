@@ -28,7 +28,7 @@ const FOUND: Duration = Duration::from_secs(40);
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// For how long an answer over TCP may be kept.
-pub(super) fn kept_over_tcp(inside: &Namespace, name: &str) -> io::Result<BTreeSet<u32>> {
+fn kept_over_tcp(inside: &Namespace, name: &str) -> io::Result<BTreeSet<u32>> {
     let query = question(name, A);
     let ask = || -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(ASKED)?;
@@ -114,6 +114,15 @@ fn names_outlive_a_restart_of_the_engine_whose_resolver_is_elsewhere_then() {
     eventually("veer knows the new one", || answers(&later));
 }
 
+/// Docker's resolver answers over UDP and TCP, and whoever asks by the C library. Panics if not.
+pub(super) fn is_dockers(site: &Site, inside: &Namespace, name: &str) {
+    let by_docker = BTreeSet::from([DOCKERS]);
+    assert_eq!(ask(inside, ASKED, name, A).ttls, by_docker);
+    assert_eq!(kept_over_tcp(inside, name).unwrap(), by_docker);
+    let looked_up = site.exec(name, &format!("timeout 10 nslookup {name}"));
+    assert_eq!(looked_up.err(), None);
+}
+
 #[test]
 fn containers_are_answered_by_veer_and_by_docker_as_soon_as_it_is_gone() {
     let mut site = site_with(LOOPBACK);
@@ -128,13 +137,7 @@ fn containers_are_answered_by_veer_and_by_docker_as_soon_as_it_is_gone() {
     assert_eq!(programs(&inside), 2);
 
     site.daemon.killed();
-    assert_eq!(kept_for(), BTreeSet::from([DOCKERS]));
-    assert_eq!(
-        kept_over_tcp(&inside, &web).unwrap(),
-        BTreeSet::from([DOCKERS])
-    );
-    let looked_up = site.exec(&web, &format!("timeout 10 nslookup {web}"));
-    assert_eq!(looked_up.err(), None);
+    is_dockers(&site, &inside, &web);
     assert_eq!(programs(&inside), 0);
 
     site.daemon.returns();

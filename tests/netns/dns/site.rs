@@ -124,6 +124,29 @@ impl Site {
         address(&buffer[..length])
     }
 
+    /// Who asks over TCP is answered by veer, one question after the other. Panics if not.
+    pub fn is_answered_over_tcp(&self) {
+        for asked in ["127.0.0.11:53", "[::ffff:127.0.0.11]:53"] {
+            let mut stream = self.tcp(asked);
+            for _ in 0..3 {
+                stream.write_all(&framed(&question())).unwrap();
+                assert_eq!(address(&read_framed(&mut stream)), OURS);
+            }
+            assert_eq!(stream.peer_addr().unwrap(), asked.parse().unwrap());
+        }
+    }
+
+    /// dig takes veer's answer for one of the server that it asked. Panics if not.
+    pub fn has_dig_content(&self) {
+        for transport in ["+notcp", "+tcp"] {
+            let printed = self.prints("dig", &[transport, "+tries=1", "web.front", "A"]);
+
+            assert!(printed.contains("SERVER: 127.0.0.11#53"), "{printed}");
+            assert!(printed.contains("10.0.0.1"), "{printed}");
+            assert!(!printed.contains("unexpected source"), "{printed}");
+        }
+    }
+
     /// Other ports and addresses than those of the resolver are as anywhere. Panics if not.
     pub fn leaves_others_alone(&self) {
         let other = self.udp("127.0.0.11:5353");
