@@ -5,9 +5,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// Keeps the calling process on `cpu`.
@@ -61,25 +63,12 @@ impl Clock {
     }
 }
 
-/// Of all its threads, from the scheduler's own figures.
+/// Of all its threads, those that have ended as well, from the scheduler's own figures.
 fn time_of(process: u32) -> Result<u64> {
-    let folder = format!("/proc/{process}/task");
-    let threads = fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
-    let mut sum = 0;
-    for thread in threads {
-        let path = thread?.path().join("schedstat");
-        // A thread may end while it is looked at.
-        if let Ok(text) = fs::read_to_string(&path) {
-            sum += on_cpu(&text).with_context(|| format!("read {}", path.display()))?;
-        }
-    }
-    Ok(sum)
-}
-
-/// The first field of `schedstat`: nanoseconds on a CPU.
-fn on_cpu(schedstat: &str) -> Result<u64> {
-    let field = schedstat.split_whitespace().next().context("it is empty")?;
-    Ok(field.parse()?)
+    let attempt = || format!("read the CPU time of process {process}");
+    let clock = clock_getcpuclockid(Pid::from_raw(process.cast_signed()));
+    let time = clock.and_then(clock_gettime).with_context(attempt)?;
+    u64::try_from(Duration::from(time).as_nanos()).with_context(attempt)
 }
 
 /// The thread that handles soft interrupts of `cpu` when they are too many to be handled at once.
@@ -96,6 +85,20 @@ fn soft_interrupts(cpu: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_thread_took_counts_when_it_has_ended() {
+        let clock = Clock::new(&[], None);
+        let before = clock.read().unwrap();
+
+        let within = std::thread::spawn(move || {
+            while clock.read().unwrap() - before < 5_000_000 {}
+            clock
+        });
+        let clock = within.join().unwrap();
+
+        assert!(clock.read().unwrap() - before >= 5_000_000);
+    }
 
     #[test]
     fn the_scheduler_counts_what_this_process_does() {
