@@ -74,7 +74,7 @@ impl ConnectionFlags {
 
 impl Connection {
     /// `last_seen` is written at most once in this many nanoseconds.
-    pub const GRAIN: u64 = 1_000_000_000;
+    const GRAIN: u64 = 1_000_000_000;
 
     /// Whether `flag` (one or several bits) is wholly set.
     #[inline(always)]
@@ -94,11 +94,17 @@ impl Connection {
         now.saturating_sub(self.last_seen) > self.timeout as u64 * 1_000_000_000
     }
 
+    /// Whether that a packet passes is to be noted. `now` in nanoseconds since boot.
+    #[inline(always)]
+    pub const fn is_due(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_seen) > Self::GRAIN
+    }
+
     /// Notes that a packet passes; whether that is a change. Once a second is enough, and what has been idle
     /// too long stays so. `now` in nanoseconds since boot.
     #[inline(always)]
     pub const fn pass(&mut self, now: u64) -> bool {
-        let is_due = now.saturating_sub(self.last_seen) > Self::GRAIN && !self.is_idle(now);
+        let is_due = self.is_due(now) && !self.is_idle(now);
         if is_due {
             self.last_seen = now;
         }

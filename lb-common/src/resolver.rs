@@ -73,9 +73,6 @@ impl Resolver {
     /// The address that containers ask, 127.0.0.11, as the wire's four bytes in a native word.
     pub const ADDRESS: u32 = u32::from_ne_bytes([127, 0, 0, 11]);
 
-    /// The same in halves.
-    pub const WORDS: [u16; 2] = [u16::from_ne_bytes([127, 0]), u16::from_ne_bytes([0, 11])];
-
     /// The mark of the daemon's own sockets in containers' namespaces, which are led nowhere.
     pub const MARK: u32 = 0x7665_6572;
 

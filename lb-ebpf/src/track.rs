@@ -13,7 +13,7 @@ pub fn track(tables: &impl Tables, work: &Work) {
     let is_news = work.packet.has_tcp(TCP_FIN | TCP_RST) || entry.has(Flags::RESET);
     if is_news {
         note(tables, work);
-    } else if work.now.saturating_sub(entry.last_seen) > Connection::GRAIN {
+    } else if entry.is_due(work.now) {
         let amend = Amend {
             last_seen: work.now,
             ..Amend::default()

@@ -126,9 +126,7 @@ impl Place for AtGate {
 impl Place for Inside {
     #[inline(always)]
     fn namespace(&self, ends: &Ends) -> Option<u64> {
-        const OURS: [u16; 2] = Resolver::WORDS;
-        let destination: [u16; 2] = bytemuck::cast(ends.destination);
-        if destination[0] != OURS[0] || destination[1] != OURS[1] {
+        if ends.destination != Resolver::ADDRESS {
             return None;
         }
         // SAFETY: the loader sets it before the program is there.

@@ -267,9 +267,13 @@ pub(super) fn knows_namespace() -> bool {
 
 /// Whether other network namespaces may be entered, which takes CAP_SYS_ADMIN.
 pub fn can_enter_namespaces() -> bool {
-    let status = fs::read_to_string(STATUS).unwrap_or_default();
-    // Who cannot be asked is taken for root: what fails says so then.
-    effective_capabilities(&status).is_none_or(|effective| effective >> SYS_ADMIN & 1 == 1)
+    // Needed at every look at the host, and nobody gives it to a process that runs.
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let status = fs::read_to_string(STATUS).unwrap_or_default();
+        // Who cannot be asked is taken for root: what fails says so then.
+        effective_capabilities(&status).is_none_or(|effective| effective >> SYS_ADMIN & 1 == 1)
+    })
 }
 
 /// Whether DNS queries can be led on loopback interfaces, by programs that are told in which namespace they

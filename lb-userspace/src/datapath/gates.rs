@@ -1,14 +1,14 @@
 //! Where containers are answered on the host: the daemon's sockets there, and the program on bridges.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use lb_common::{Gate, GateSocket, Guest, Resolver};
 use nix::libc;
 
 use super::bpf::{self, AttachType};
 use super::error::DatapathError;
-use super::expedite::expedited;
+use super::expedite::{ShortLink, expedited};
 use super::maps::Table;
 use super::programs::DNS_BRIDGE;
 use super::{Datapath, Hook};
@@ -21,7 +21,7 @@ pub struct Sockets(Table<GateSocket, i32>);
 /// `dns_bridge` on one bridge, until this goes.
 #[derive(Debug)]
 pub struct Bridge {
-    _link: OwnedFd,
+    _link: ShortLink,
 }
 
 impl Datapath {
@@ -38,7 +38,7 @@ impl Datapath {
         }
         let program = self.programs.get(DNS_BRIDGE).map_err(io::Error::other)?;
         let attach = || bpf::attach_tcx(program, ifindex, AttachType::TcxIngress);
-        let _link = expedited(attach)?;
+        let _link = expedited(attach)?.into();
         Ok(Some(Bridge { _link }))
     }
 
@@ -66,10 +66,7 @@ impl Datapath {
 
     /// Forgets who asks where on the host: a former daemon's sockets there are closed.
     pub fn forget_gates(&self) -> Result<(), DatapathError> {
-        for (gate, _) in self.maps.dns_gates.entries()? {
-            self.maps.dns_gates.remove(&gate)?;
-        }
-        Ok(())
+        self.maps.dns_gates.clear()
     }
 }
 

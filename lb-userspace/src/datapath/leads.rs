@@ -47,10 +47,7 @@ impl Datapath {
 
     /// Forgets where queries are led inside namespaces: a former daemon's programs there are gone.
     pub fn forget_leads(&self) -> Result<(), DatapathError> {
-        for (cookie, _) in self.maps.dns_leads.entries()? {
-            self.maps.dns_leads.remove(&cookie)?;
-        }
-        Ok(())
+        self.maps.dns_leads.clear()
     }
 }
 

@@ -198,6 +198,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
             .map_err(|error| self.inner.error("delete from", error))
     }
 
+    /// Removes every element that is there when it begins.
+    pub fn clear(&self) -> Result<(), DatapathError> {
+        for (key, _) in self.entries()? {
+            self.remove(&key)?;
+        }
+        Ok(())
+    }
+
     /// Every element that is there from the beginning to the end of the listing.
     pub fn entries(&self) -> Result<Vec<(K, V)>, DatapathError> {
         let mut entries = Vec::new();

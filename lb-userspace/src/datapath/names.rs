@@ -102,13 +102,8 @@ impl Kernel for Names {
     }
 
     fn clear(&self) -> io::Result<()> {
-        for (cookie, _) in self.views.entries().map_err(io::Error::other)? {
-            self.remove_view(cookie)?;
-        }
-        for (question, _) in self.answers.entries().map_err(io::Error::other)? {
-            self.remove_answer(&question)?;
-        }
-        Ok(())
+        let cleared = self.views.clear().and_then(|()| self.answers.clear());
+        cleared.map_err(io::Error::other)
     }
 
     fn counts(&self, table: u32) -> io::Result<Counts> {

@@ -50,8 +50,13 @@ pub enum HostInterfaceKind {
 impl Host {
     /// The bridge of this name.
     pub fn bridge(&self, name: &str) -> Option<&HostInterface> {
-        let mut interfaces = self.interfaces.iter();
-        interfaces.find(|one| one.kind == HostInterfaceKind::Bridge && one.name == name)
+        self.bridges().find(|one| one.name == name)
+    }
+
+    /// Every bridge.
+    pub fn bridges(&self) -> impl Iterator<Item = &HostInterface> {
+        let interfaces = self.interfaces.iter();
+        interfaces.filter(|one| one.kind == HostInterfaceKind::Bridge)
     }
 
     /// Every address of the host.

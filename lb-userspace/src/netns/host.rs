@@ -36,9 +36,6 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
         .map(|one| one.ifindex)
         .collect();
     let is_port = |one: &Interface| one.master.is_some_and(|master| bridges.contains(&master));
-    // A container's pair before the Engine plugs it in: nothing can be said to the host by it.
-    let is_loose =
-        |one: &Interface| one.kind == InterfaceKind::Veth && !one.is_up && one.addresses.is_empty();
     let interfaces = all
         .into_iter()
         .filter(|one| !is_port(one) && !is_loose(one));
@@ -75,6 +72,11 @@ pub(super) fn host(netlink: &mut Netlink) -> io::Result<Host> {
     })
 }
 
+/// Whether it is a container's pair before the Engine plugs it in: nothing can be said to the host by it.
+fn is_loose(interface: &Interface) -> bool {
+    interface.kind == InterfaceKind::Veth && !interface.is_up && interface.addresses.is_empty()
+}
+
 /// The interfaces that a default route of either family leads through, those of several next hops
 /// as well.
 fn default_routes(netlink: &mut Netlink) -> io::Result<BTreeSet<u32>> {
@@ -108,8 +110,6 @@ fn ways(route: &RouteMessage) -> Vec<u32> {
 pub struct HostWatch {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
-    /// Something may have changed that was not told yet.
-    is_due: bool,
     known: Known,
 }
 
@@ -131,7 +131,6 @@ fn open() -> io::Result<HostWatch> {
     Ok(HostWatch {
         socket: socket?,
         buffer: Vec::with_capacity(64 * 1024),
-        is_due: false,
         known: Known::new(),
     })
 }
@@ -149,35 +148,25 @@ impl HostWatch {
     /// before it is ready loses nothing.
     pub async fn changed(&mut self) -> io::Result<()> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            self.buffer.clear();
-            match ready.get_inner().recv(&mut self.buffer, 0) {
-                Ok(_) => self.is_due |= matters(&self.buffer, &self.known),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready();
-                    if std::mem::take(&mut self.is_due) {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
-                Err(error) => return Err(describe(error, || "read news of the host".into())),
+            // Not after reading: what comes meanwhile makes it ready again.
+            self.socket.readable().await?.clear_ready();
+            if self.has_news()? {
+                return Ok(());
             }
         }
     }
-}
 
-#[cfg(test)]
-impl HostWatch {
     /// Whether what has come since the last time is news. Does not wait.
-    pub(super) fn is_due(&mut self) -> io::Result<bool> {
+    pub(super) fn has_news(&mut self) -> io::Result<bool> {
+        let mut has_news = false;
         loop {
             self.buffer.clear();
             match self.socket.get_ref().recv(&mut self.buffer, 0) {
-                Ok(_) => self.is_due |= matters(&self.buffer, &self.known),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(std::mem::take(&mut self.is_due));
-                }
-                Err(error) => return Err(error),
+                Ok(_) => has_news |= matters(&self.buffer, &self.known),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(has_news),
+                // Some was lost.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => has_news = true,
+                Err(error) => return Err(describe(error, || "read news of the host".into())),
             }
         }
     }
@@ -216,8 +205,7 @@ fn matters(datagram: &[u8], known: &Known) -> bool {
 /// Interfaces of containers come and go all the time: as pairs that are down, and then as ports of bridges,
 /// and each has its bridge told of as well.
 fn is_news(link: &Interface, known: &Known) -> bool {
-    let is_loose = link.kind == InterfaceKind::Veth && !link.is_up;
-    let is_container = link.master.is_some() || is_loose;
+    let is_container = link.master.is_some() || is_loose(link);
     match known.get(&link.ifindex) {
         Some((name, mac)) => is_container || *name != link.name || *mac != link.mac,
         None => !is_container,

@@ -424,7 +424,7 @@ async fn news_of_the_host_come_for_what_it_sends_from_alone() {
         "link add one address 02:00:00:00:00:01 type veth peer name in1",
     );
     ip(&first, "link set one master br0");
-    assert!(watch.is_due().unwrap(), "a bridge's own address is news");
+    assert!(watch.has_news().unwrap(), "a bridge's own address is news");
     watch.has_seen(&first.host().unwrap());
     ip(
         &first,
@@ -432,22 +432,22 @@ async fn news_of_the_host_come_for_what_it_sends_from_alone() {
     );
     ip(&first, "link set two master br0");
     ip(&first, "link set two up");
-    assert!(!watch.is_due().unwrap(), "a container is not");
+    assert!(!watch.has_news().unwrap(), "a container is not");
     ip(&first, "link del two");
-    assert!(!watch.is_due().unwrap(), "nor that it goes");
+    assert!(!watch.has_news().unwrap(), "nor that it goes");
 
     ip(&first, "link add up0 type veth peer name in3");
     ip(&first, "link set up0 up");
-    assert!(watch.is_due().unwrap(), "one that is no port is");
+    assert!(watch.has_news().unwrap(), "one that is no port is");
     watch.has_seen(&first.host().unwrap());
-    assert!(!watch.is_due().unwrap());
+    assert!(!watch.has_news().unwrap());
 
     links
         .add_address(bridge, "10.0.0.1/16".parse().unwrap())
         .unwrap();
-    assert!(watch.is_due().unwrap(), "an address is news");
+    assert!(watch.has_news().unwrap(), "an address is news");
     ip(&first, "link del up0");
-    assert!(watch.is_due().unwrap(), "so is one that goes");
+    assert!(watch.has_news().unwrap(), "so is one that goes");
 }
 
 #[test]

@@ -22,8 +22,8 @@ use super::identities::{Identities, Present, attachment_name};
 use super::{Fact, State};
 use crate::config::{Config, Mode, Vips};
 use crate::model::{
-    Attachment, Container, Elsewhere, EndpointMode, Gate, Host, LabelPolicy, Network, NetworkId,
-    Notice, Observed,
+    Attachment, Container, ContainerId, Elsewhere, EndpointMode, Gate, Host, HostInterface,
+    LabelPolicy, Network, NetworkId, Notice, Observed,
 };
 
 /// What follows from an observation: the datapath's state, the Groups, the routes that lead to
@@ -280,6 +280,7 @@ fn resolvers(
             routes.extend(vip_routes(placed.served, config, identities));
         }
     }
+    let gates = gates(placed, host);
     let resolver = |container: &Container| {
         Some(ServedNamespace {
             routes: routes.get(&container.id)?.clone(),
@@ -287,12 +288,11 @@ fn resolvers(
             container: container.id.clone(),
             knows_names: container.elsewhere != Elsewhere::Names,
             servers: own_servers(container, observed),
-            gate: placed
-                .iter()
-                .filter(|placed| placed.served.container.id == container.id)
+            gate: gates
+                .get(&container.id)
                 // Its own name servers are asked from its namespace.
                 .filter(|_| !host.is_confined || container.dns_servers.is_empty())
-                .find_map(|placed| gate(placed.served, host)),
+                .cloned(),
         })
     };
     observed.containers.iter().filter_map(resolver).collect()
@@ -321,10 +321,23 @@ fn arriving(
     })
 }
 
-/// The host's address on the Network, if it has one there and the container an interface.
-fn gate(served: &Served<'_>, host: &Host) -> Option<Gate> {
+/// Where each container is answered on the host: on the first of its Networks where it can be.
+fn gates<'a>(placed: &'a [endpoints::Placed<'_>], host: &Host) -> BTreeMap<&'a ContainerId, Gate> {
+    let bridges: BTreeMap<_, _> = host.bridges().map(|one| (&*one.name, one)).collect();
+    let mut gates = BTreeMap::new();
+    for placed in placed {
+        let served = &placed.served;
+        let bridge = bridges.get(&*served.network.bridge);
+        if let Some(gate) = bridge.and_then(|bridge| gate(served, bridge)) {
+            gates.entry(&served.container.id).or_insert(gate);
+        }
+    }
+    gates
+}
+
+/// The host's address on the Network, if it has one on its bridge and the container an interface.
+fn gate(served: &Served<'_>, bridge: &HostInterface) -> Option<Gate> {
     served.attachment.link.as_ref()?;
-    let bridge = host.bridge(&served.network.bridge)?;
     let guest = served.attachment.v4?;
     let gateway = bridge.addresses.iter().find_map(|address| match address {
         IpNet::V4(address) => address.contains(&guest).then_some(address.addr()),

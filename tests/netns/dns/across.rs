@@ -1,13 +1,13 @@
 //! Takeover through containers' veths: nobody listens inside, and queries go to the host.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use veer_tests::deadline::within;
 
-use super::site::{ASKED, OURS, Served, THEIRS, address, framed, question, read_framed};
+use super::site::{ASKED, OURS, Served, THEIRS, address, question};
 
 /// How long the other resolver may stay unused after veer's has stopped; load of the machine included.
 const TAKEBACK: Duration = Duration::from_secs(5);
@@ -37,18 +37,7 @@ fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
             ("[::]:0", mapped),
         ];
         for (bind, asked) in sockets {
-            let mut buffer = [0; 512];
-            let sending = served.site.udp(bind);
-            sending.send_to(&question(), asked).unwrap();
-            let (length, from) = sending.recv_from(&mut buffer).unwrap();
-            assert_eq!((from, address(&buffer[..length])), (asked, OURS), "{bind}");
-
-            let connected = served.site.udp(bind);
-            connected.connect(asked).unwrap();
-            connected.send(&question()).unwrap();
-            let (length, from) = connected.recv_from(&mut buffer).unwrap();
-            assert_eq!((from, address(&buffer[..length])), (asked, OURS), "{bind}");
-            assert_eq!(connected.peer_addr().unwrap(), asked, "{bind}");
+            served.site.is_answered_over_udp(bind, asked);
         }
     }
 }
@@ -94,9 +83,7 @@ fn the_other_resolver_answers_as_soon_as_veer_is_gone() {
         drop(served.dns.take());
 
         assert_eq!(resolves(&served), THEIRS);
-        let mut stream = served.site.tcp("127.0.0.11:53");
-        stream.write_all(&framed(&question())).unwrap();
-        assert_eq!(address(&read_framed(&mut stream)), THEIRS);
+        assert_eq!(served.site.resolves_over_tcp(), THEIRS);
     }
 }
 

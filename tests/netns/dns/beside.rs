@@ -32,17 +32,7 @@ fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
             ("[::]:0", mapped),
         ];
         for (bind, asked) in sockets {
-            let mut buffer = [0; 512];
-            let sending = served.site.udp(bind);
-            sending.send_to(&question(), asked).unwrap();
-            let (length, from) = sending.recv_from(&mut buffer).unwrap();
-            assert_eq!((from, address(&buffer[..length])), (asked, OURS));
-
-            let connected = served.site.udp(bind);
-            connected.connect(asked).unwrap();
-            connected.send(&question()).unwrap();
-            let (length, from) = connected.recv_from(&mut buffer).unwrap();
-            assert_eq!((from, address(&buffer[..length])), (asked, OURS));
+            served.site.is_answered_over_udp(bind, asked);
         }
     }
 }
@@ -78,9 +68,7 @@ fn who_asks_on_with_the_same_socket_is_answered_by_docker_when_veer_is_gone() {
 
         assert_eq!(ask(), THEIRS);
         assert_eq!(served.site.resolves(), THEIRS);
-        let mut stream = served.site.tcp("127.0.0.11:53");
-        stream.write_all(&framed(&question())).unwrap();
-        assert_eq!(address(&read_framed(&mut stream)), THEIRS);
+        assert_eq!(served.site.resolves_over_tcp(), THEIRS);
     }
 }
 

@@ -124,6 +124,30 @@ impl Site {
         address(&buffer[..length])
     }
 
+    /// Who asks by a socket that is bound to `bind`, connected or not, is answered by veer, and sees the answer
+    /// come from where it asked. Panics if not.
+    pub fn is_answered_over_udp(&self, bind: &str, asked: SocketAddr) {
+        let mut buffer = [0; 512];
+        let sending = self.udp(bind);
+        sending.send_to(&question(), asked).unwrap();
+        let (length, from) = sending.recv_from(&mut buffer).unwrap();
+        assert_eq!((from, address(&buffer[..length])), (asked, OURS), "{bind}");
+
+        let connected = self.udp(bind);
+        connected.connect(asked).unwrap();
+        connected.send(&question()).unwrap();
+        let (length, from) = connected.recv_from(&mut buffer).unwrap();
+        assert_eq!((from, address(&buffer[..length])), (asked, OURS), "{bind}");
+        assert_eq!(connected.peer_addr().unwrap(), asked, "{bind}");
+    }
+
+    /// The address that a new client inside gets for `web` over TCP.
+    pub fn resolves_over_tcp(&self) -> [u8; 4] {
+        let mut stream = self.tcp("127.0.0.11:53");
+        stream.write_all(&framed(&question())).unwrap();
+        address(&read_framed(&mut stream))
+    }
+
     /// Who asks over TCP is answered by veer, one question after the other. Panics if not.
     pub fn is_answered_over_tcp(&self) {
         for asked in ["127.0.0.11:53", "[::ffff:127.0.0.11]:53"] {
@@ -337,21 +361,15 @@ impl Served {
         let site = Site::new();
         let [docker_udp, docker_tcp] = site.start_dockers_resolver(rules).map(Port::new);
         let mut hooks = Hooks::load();
-        let (dns, is_beating) = start_dns(&site, &mut hooks, None);
-        let resolver = dns.take_over(&site.netns()).unwrap();
+        let server = start_dns(&site, &mut hooks, false);
+        let resolver = server.0.take_over(&site.netns()).unwrap();
         let beside = Resolver {
             docker_udp,
             docker_tcp,
             ..resolver
         };
         hooks.lead_inside(&site.namespace, beside);
-        Self {
-            site,
-            dns: Some(dns),
-            is_beating,
-            _host: None,
-            _hooks: hooks,
-        }
+        Self::of(site, server, hooks, None)
     }
 
     /// A site with another resolver, whose queries are led to the host.
@@ -360,21 +378,14 @@ impl Served {
         site.start_other_resolver();
         let (host, gate) = site.plug_in();
         let (netns, mut hooks) = (site.netns(), Hooks::attach());
-        let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
-        let (dns, is_beating) = start_dns(&site, &mut hooks, kernel);
-        let resolver = host.run(|| dns.take_over_at(&netns, &gate).unwrap());
+        let server = start_dns(&site, &mut hooks, in_kernel);
+        let resolver = host.run(|| server.0.take_over_at(&netns, &gate).unwrap());
         let resolver = resolver.unwrap();
         hooks.lead(netns.cookie, resolver);
         if in_kernel {
             hooks.answer_at(&host, &gate.bridge, netns.cookie, resolver);
         }
-        Self {
-            site,
-            dns: Some(dns),
-            is_beating,
-            _host: Some(host),
-            _hooks: hooks,
-        }
+        Self::of(site, server, hooks, Some(host))
     }
 
     /// A site in which the container `web` lives, served as the daemon does it: by the daemon alone.
@@ -395,31 +406,36 @@ impl Served {
         all.sum()
     }
 
-    pub fn start(in_kernel: bool) -> Self {
-        let (site, mut hooks) = (Site::new(), Hooks::attach());
-        let kernel = in_kernel.then(|| hooks.names() as Arc<_>);
-        let (dns, is_beating) = start_dns(&site, &mut hooks, kernel);
-        let resolver = dns.take_over(&site.netns()).unwrap();
-        hooks.lead(site.netns().cookie, resolver);
-        if in_kernel {
-            hooks.answer_inside(&site.namespace);
-        }
+    fn of(
+        site: Site,
+        (dns, is_beating): (Dns, Arc<AtomicBool>),
+        hooks: Hooks,
+        host: Option<Namespace>,
+    ) -> Self {
         Self {
             site,
             dns: Some(dns),
             is_beating,
-            _host: None,
+            _host: host,
             _hooks: hooks,
         }
+    }
+
+    pub fn start(in_kernel: bool) -> Self {
+        let (site, mut hooks) = (Site::new(), Hooks::attach());
+        let server = start_dns(&site, &mut hooks, in_kernel);
+        let resolver = server.0.take_over(&site.netns()).unwrap();
+        hooks.lead(site.netns().cookie, resolver);
+        if in_kernel {
+            hooks.answer_inside(&site.namespace);
+        }
+        Self::of(site, server, hooks, None)
     }
 }
 
 /// A server that knows `web` in `site`, and what lets its heart beat.
-fn start_dns(
-    site: &Site,
-    hooks: &mut Hooks,
-    kernel: Option<Arc<dyn Kernel>>,
-) -> (Dns, Arc<AtomicBool>) {
+fn start_dns(site: &Site, hooks: &mut Hooks, in_kernel: bool) -> (Dns, Arc<AtomicBool>) {
+    let kernel = in_kernel.then(|| hooks.names() as Arc<dyn Kernel>);
     let is_beating = Arc::new(AtomicBool::new(true));
     let mut beat = hooks.beat();
     let beating = Arc::clone(&is_beating);

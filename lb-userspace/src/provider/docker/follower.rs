@@ -1,5 +1,7 @@
 //! What is done about each piece of news.
 
+mod looking;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use super::causes::Causes;
 use super::engine::{Engine, EngineError, Listed};
 use super::facts::{ContainerFacts, NetworkFacts, Run};
 use super::inside::Sandbox;
-use super::look::{Errand, Extent, Glimpse, Seen};
+use super::look::{Errand, Extent, Seen};
 use super::news::News;
 use super::observe::observe;
 use super::reads::Reads;
@@ -20,10 +22,7 @@ use super::view::{Subject, View};
 use crate::model::{ContainerId, NetworkId};
 use crate::netns::{Interface, LinkChange, Namespace};
 use crate::provider::Publisher;
-
-/// How soon a namespace is looked into again when it was not as it should be, at first and at most.
-/// News of interfaces come sooner; this is for when they say too little.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+use looking::{Glimpsing, Looking};
 
 /// How long an interface may be nobody's before the Engine is asked whose it is.
 const STRAY: Duration = Duration::from_millis(200);
@@ -77,21 +76,6 @@ enum Stage {
     },
     Looking,
     Done,
-}
-
-/// One visit of namespaces at a time.
-#[derive(Debug, Default)]
-struct Looking {
-    under_way: bool,
-    again: Option<Extent>,
-    delay: Duration,
-}
-
-/// One glimpse at a time.
-#[derive(Debug, Default)]
-struct Glimpsing {
-    under_way: bool,
-    again: bool,
 }
 
 /// Why an Engine is followed no longer.
@@ -237,8 +221,6 @@ impl Follower {
         }
         if is_awaited {
             self.causes.add(SystemTime::now());
-        }
-        if is_awaited {
             self.glimpse();
         }
         if is_known || is_awaited {
@@ -439,87 +421,8 @@ impl Follower {
         };
     }
 
-    /// Looks into namespaces, unless a visit is under way: then afterwards.
-    pub(super) fn look(&mut self, extent: Extent) {
-        if self.looking.under_way {
-            self.looking.again = self.looking.again.max(Some(extent));
-            return;
-        }
-        self.look_at = None;
-        let errand = Errand::new(&self.view, extent);
-        if errand.is_empty() && self.stage != Stage::Looking {
-            return;
-        }
-        self.looking.under_way = true;
-        for container in errand.visited() {
-            self.view.visiting(container);
-        }
-        let host = Arc::clone(&self.host);
-        self.tasks.spawn(async move {
-            let seen = tokio::task::spawn_blocking(move || errand.run(&host)).await;
-            Answer::Looked(seen.unwrap_or_else(|error| Err(io::Error::other(error))))
-        });
-    }
-
-    /// Finds the namespaces of those who are being started, unless that is under way: then again. A
-    /// visit waits for whoever changes interfaces on this machine, a container's first instruction does
-    /// not.
-    fn glimpse(&mut self) {
-        if self.glimpsing.under_way {
-            self.glimpsing.again = true;
-            return;
-        }
-        let Some(glimpse) = Glimpse::new(&self.view) else {
-            return;
-        };
-        self.glimpsing.under_way = true;
-        let host = Arc::clone(&self.host);
-        self.tasks.spawn(async move {
-            let found = tokio::task::spawn_blocking(move || glimpse.take(&host)).await;
-            Answer::Glimpsed(found.unwrap_or_else(|error| Err(io::Error::other(error))))
-        });
-    }
-
-    fn glimpsed(&mut self, sandboxes: Vec<Sandbox>) {
-        self.glimpsing.under_way = false;
-        if self.view.glimpsed(sandboxes) {
-            (self.changed, self.early) = (true, true);
-        }
-        if std::mem::take(&mut self.glimpsing.again) {
-            self.glimpse();
-        }
-    }
-
-    fn looked(&mut self, engine: &Engine, seen: Seen) {
-        seen.tell(&mut self.view);
-        self.looking.under_way = false;
-        self.changed = true;
-        if self.stage == Stage::Looking && self.looking.again != Some(Extent::All) {
-            self.stage = Stage::Done;
-            self.complete = true;
-            self.publisher.following(&engine.detail);
-        }
-        // Before the next visit, so that a busy host does not keep an observation back.
-        self.publish();
-        if let Some(extent) = self.looking.again.take() {
-            return self.look(extent);
-        }
-        if Errand::new(&self.view, Extent::Incomplete).is_empty() {
-            self.looking.delay = Duration::ZERO;
-        } else {
-            let (first, longest) = LOOK_AGAIN;
-            self.looking.delay = (self.looking.delay * 2).clamp(first, longest);
-            self.look_at = Some(Instant::now() + self.looking.delay);
-        }
-    }
-
     fn news_to_tell(&mut self) {
         (self.changed, self.pressing) = (true, true);
-    }
-
-    /// Whether the visit under way is about to bring what an observation would lack.
-    fn is_about_to_see(&self) -> bool {
-        self.looking.under_way && self.view.lacks_interfaces()
     }
 
     /// Publishes what is known, unless nothing can have changed or more is known in a moment.

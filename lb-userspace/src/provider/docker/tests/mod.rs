@@ -2,5 +2,6 @@
 
 mod fake;
 mod following;
+mod glimpses;
 mod samples;
 mod stories;

@@ -4,7 +4,7 @@ use bollard::models::{ContainerInspectResponse, NetworkInspect};
 use serde_json::{Value, json};
 
 use super::super::facts::{ContainerFacts, NetworkFacts};
-use super::super::inside::{Inside, Sandbox};
+use super::super::inside::Inside;
 use super::super::look::{Errand, Extent};
 use super::super::news::{News, What};
 use super::super::observe::observe;
@@ -13,11 +13,11 @@ use super::super::view::{Subject, View};
 use crate::model::{ContainerId, Elsewhere, NetworkId, Observed, RunState};
 use crate::netns::{Header, Interface, InterfaceKind};
 
-fn id(number: u32) -> ContainerId {
+pub(super) fn id(number: u32) -> ContainerId {
     ContainerId(format!("{number:064x}"))
 }
 
-fn network_id(number: u32) -> NetworkId {
+pub(super) fn network_id(number: u32) -> NetworkId {
     NetworkId(format!("{number:064x}"))
 }
 
@@ -78,29 +78,29 @@ pub(super) fn network(number: u32, containers: &[u32]) -> Value {
 }
 
 #[derive(Default)]
-struct Story {
-    view: View,
+pub(super) struct Story {
+    pub(super) view: View,
 }
 
 impl Story {
-    fn inspected(&mut self, answer: Value) -> Vec<NetworkId> {
+    pub(super) fn inspected(&mut self, answer: Value) -> Vec<NetworkId> {
         let answer: ContainerInspectResponse = serde_json::from_value(answer).unwrap();
         let facts = ContainerFacts::from_inspection(answer).unwrap();
         self.view.read_container(facts)
     }
 
-    fn network(&mut self, answer: Value) -> Vec<ContainerId> {
+    pub(super) fn network(&mut self, answer: Value) -> Vec<ContainerId> {
         let answer: NetworkInspect = serde_json::from_value(answer).unwrap();
         let facts = NetworkFacts::from_inspection(answer).unwrap();
         self.view.read_network(facts)
     }
 
-    fn heard(&mut self, what: What) -> Vec<Subject> {
+    pub(super) fn heard(&mut self, what: What) -> Vec<Subject> {
         let at = std::time::SystemTime::now();
         News { at, what }.tell(&mut self.view)
     }
 
-    fn observed(&self) -> Observed {
+    pub(super) fn observed(&self) -> Observed {
         observe(&self.view)
     }
 
@@ -410,7 +410,12 @@ fn what_a_container_has_on_other_networks_is_observed_and_told() {
 }
 
 /// A pair's end: `peer` is the other end's index, `elsewhere` the number of its namespace.
-fn end(ifindex: u32, peer: u32, elsewhere: Option<i32>, master: Option<u32>) -> Interface {
+pub(super) fn end(
+    ifindex: u32,
+    peer: u32,
+    elsewhere: Option<i32>,
+    master: Option<u32>,
+) -> Interface {
     Interface {
         ifindex,
         name: format!("veth{ifindex}"),
@@ -432,11 +437,7 @@ fn a_new_interface_of_a_known_container_is_looked_at_before_the_engine_tells() {
     story.network(network(1, &[7]));
     story.inspected(container(7, "running", &[1]));
     story.inspected(container(8, "running", &[]));
-    let bridge = Interface {
-        name: story.view.networks[&network_id(1)].network.bridge.clone(),
-        kind: InterfaceKind::Bridge,
-        ..end(3, 0, None, None)
-    };
+    let bridge = bridge(&story);
     let first = end(10, 11, Some(5), Some(3));
     story.view.host.replace(vec![bridge, first]);
     let seen = Inside::sample(5, vec![end(11, 10, None, None)]);
@@ -456,64 +457,11 @@ fn a_new_interface_of_a_known_container_is_looked_at_before_the_engine_tells() {
     assert!(!story.view.touched(14), "of a namespace that nobody knows");
 }
 
-#[test]
-fn a_namespace_that_was_found_is_told_of_before_it_is_known_whose_it_is() {
-    let mut story = Story::default();
-    story.network(network(1, &[]));
-    story.inspected(container(7, "created", &[1]));
-    story.heard(What::Connected(network_id(1), id(7)));
-    story.network(network(1, &[7]));
-    let bridge = Interface {
+/// The bridge of the first network.
+pub(super) fn bridge(story: &Story) -> Interface {
+    Interface {
         name: story.view.networks[&network_id(1)].network.bridge.clone(),
         kind: InterfaceKind::Bridge,
         ..end(3, 0, None, None)
-    };
-    let pair = [end(10, 11, None, Some(3)), end(11, 10, None, None)];
-    let [near, far] = pair;
-    story.view.host.replace(vec![bridge, near, far]);
-    assert!(story.view.glimpsed(vec![sandbox(5), sandbox(6)]));
-    assert_eq!(story.observed().arriving, [], "nothing leads to either");
-
-    assert_eq!(story.view.link_moved(11, 5), Some(10));
-    story.view.link_gone(11);
-    let arriving = story.observed().arriving;
-
-    let told: Vec<_> = arriving.iter().map(|it| it.netns.cookie).collect();
-    assert_eq!((told, &arriving[0].container), (vec![5], &id(7)));
-    assert_eq!(arriving[0].networks, [network_id(1)]);
-    let inside = Inside::sample(5, vec![end(11, 10, None, None)]);
-    story.view.looked(&id(7), Ok(inside));
-    let observed = story.observed();
-    let netns = observed.containers[0].netns.as_ref().unwrap();
-    assert_eq!((observed.arriving.len(), netns.cookie), (0, 5));
-}
-
-#[test]
-fn a_namespace_that_may_be_of_one_with_names_of_others_is_not_told_of() {
-    let mut story = Story::default();
-    let mut foreign = network(2, &[8]);
-    foreign["Driver"] = "macvlan".into();
-    story.network(foreign);
-    story.network(network(1, &[]));
-    for container in [7, 8] {
-        story.heard(What::Connected(network_id(1), id(container)));
     }
-    story.network(network(1, &[7, 8]));
-    let bridge = Interface {
-        name: story.view.networks[&network_id(1)].network.bridge.clone(),
-        kind: InterfaceKind::Bridge,
-        ..end(3, 0, None, None)
-    };
-    let near = end(10, 11, Some(5), Some(3));
-    story.view.host.replace(vec![bridge, near]);
-
-    story.view.glimpsed(vec![sandbox(5)]);
-
-    assert_eq!(story.observed().arriving, []);
-}
-
-/// A namespace of which no more is known than that it is there, as of [`Inside::sample`].
-fn sandbox(number: i32) -> Sandbox {
-    let netns = Inside::sample(number, Vec::new()).netns;
-    Sandbox { netns, number }
 }
