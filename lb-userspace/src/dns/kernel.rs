@@ -3,27 +3,31 @@
 //! Everything that the kernel has here the daemon would answer with the same bytes. What does not fit,
 //! or would need more than one look, is marked there as the daemon's own.
 
+mod changes;
 mod kept;
 mod render;
 mod services;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_common::Resolver;
 use lb_common::dns::{Answer, Counts, HOST, Question, TABLES, View};
 use tracing::warn;
-use xxhash_rust::xxh3::xxh3_64;
+
+use changes::Changes;
+use render::Index;
 
 use super::records::Records;
 use crate::model::NetworkId;
 
 pub(super) use kept::Kept;
-pub(super) use render::{Numbers, answers, view};
+pub(super) use render::{Numbers, view};
 
 /// The maps that the kernel answers from. Each call is one step for everybody who reads.
 pub trait Kernel: Debug + Send + Sync {
@@ -43,16 +47,20 @@ pub trait Kernel: Debug + Send + Sync {
     fn now(&self) -> io::Result<u64>;
 }
 
+/// How long nothing is tried after the kernel did not take everything: it has as little room as before, and
+/// what does fit would be written again and again.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// The kernel's copy of the records.
 #[derive(Debug)]
 pub(super) struct Mirror {
     kernel: Arc<dyn Kernel>,
     numbers: Numbers,
-    /// What is there, each answer by its hash.
-    answers: HashMap<Question, u64>,
+    /// What is there.
+    records: Arc<Records>,
     views: HashMap<u64, View>,
-    /// Whether the last attempt failed: then nobody is answered by the kernel.
-    is_broken: bool,
+    /// When the last attempt failed: since then nobody is answered by the kernel.
+    broken_at: Option<Instant>,
 }
 
 impl Mirror {
@@ -62,36 +70,43 @@ impl Mirror {
         Ok(Self {
             kernel,
             numbers: Numbers::default(),
-            answers: HashMap::new(),
+            records: Arc::default(),
             views: HashMap::new(),
-            is_broken: false,
+            broken_at: None,
         })
     }
 
-    /// Makes the kernel answer as `records` say, for the namespaces in which somebody listens.
+    /// Makes the kernel answer as `records` say, for the namespaces in which somebody listens. If it has no
+    /// room for that, nobody is answered by the kernel, and it is tried again with records that come a
+    /// minute later.
     ///
     /// What a view names is there before the view is, and as long.
     pub(super) fn publish(
         &mut self,
-        records: &Records,
+        records: &Arc<Records>,
         served: impl IntoIterator<Item = (u64, Resolver)>,
+        now: Instant,
     ) {
+        let is_paused = |at: Instant| now.saturating_duration_since(at) < PAUSE;
+        if self.broken_at.is_some_and(is_paused) {
+            return;
+        }
         let result = self.write(records, served);
         if let Err(error) = &result {
-            if !self.is_broken {
+            if self.broken_at.is_none() {
                 warn!(%error, "the kernel answers no names, the daemon does: raise maps.dns_answers");
             }
-            self.give_up();
+            self.give_up(records);
         }
-        self.is_broken = result.is_err();
+        self.broken_at = result.is_err().then_some(now);
     }
 
     fn write(
         &mut self,
-        records: &Records,
+        records: &Arc<Records>,
         served: impl IntoIterator<Item = (u64, Resolver)>,
     ) -> io::Result<()> {
-        let rendered = render::answers(records, &mut self.numbers);
+        self.numbers.give(records.tables());
         let served = served.into_iter();
         let views = served.filter_map(|(cookie, resolver)| {
             let view = render::view(records, &self.numbers, cookie, resolver)?;
@@ -109,28 +124,49 @@ impl Mirror {
             stays
         });
         result?;
-        for (question, answer) in &rendered {
-            let hash = xxh3_64(bytemuck::bytes_of(answer));
-            if self.answers.get(question) != Some(&hash) {
-                self.kernel.put_answer(question, answer)?;
-                self.answers.insert(*question, hash);
-            }
-        }
+        let gone = self.write_answers(records)?;
         for (cookie, view) in views {
             self.put_view(cookie, view)?;
         }
-        let gone = self.answers.keys().filter(|q| !rendered.contains_key(q));
-        let gone: Vec<Question> = gone.copied().collect();
         for question in gone {
             self.kernel.remove_answer(&question)?;
-            self.answers.remove(&question);
         }
+        self.numbers.retain(records.tables());
+        self.records = Arc::clone(records);
         Ok(())
+    }
+
+    /// Writes what `records` say differently, and returns what they no longer say.
+    fn write_answers(&self, records: &Records) -> io::Result<Vec<Question>> {
+        let changes = Changes::between(&self.records, records);
+        let mut gone = Vec::new();
+        if changes.is_empty() {
+            return Ok(gone);
+        }
+        let (old, new) = (Index::new(&self.records), Index::new(records));
+        for text in &changes.texts {
+            let before = old.answers(text, &self.numbers);
+            let after = new.answers(text, &self.numbers);
+            for (question, answer) in &after {
+                if before.get(question) != Some(answer) {
+                    self.kernel.put_answer(question, answer)?;
+                }
+            }
+            gone.extend(before.into_keys().filter(|q| !after.contains_key(q)));
+        }
+        for &(network, address) in &changes.addresses {
+            let before = old.owner(network, address, &self.numbers);
+            match new.owner(network, address, &self.numbers) {
+                Some((question, answer)) => self.kernel.put_answer(&question, &answer)?,
+                None => gone.extend(before.map(|(question, _)| question)),
+            }
+        }
+        Ok(gone)
     }
 
     /// Lets the namespace be answered, in which somebody listens now.
     pub(super) fn admit(&mut self, records: &Records, cookie: u64, resolver: Resolver) {
-        if self.is_broken {
+        if self.broken_at.is_some() {
             return;
         }
         if let Some(view) = render::view(records, &self.numbers, cookie, resolver)
@@ -158,13 +194,21 @@ impl Mirror {
     }
 
     /// Half of the records would be worse than none: a name that is missing in one table is looked for
-    /// in the next.
-    fn give_up(&mut self) {
+    /// in the next. Answers that nobody reads take room from those that may come.
+    fn give_up(&mut self, attempted: &Records) {
         for (cookie, _) in self.views.drain() {
             if let Err(error) = self.kernel.remove_view(cookie) {
                 warn!(cookie, %error, "the kernel goes on answering names of a container");
             }
         }
+        for records in [&*self.records, attempted] {
+            let remove = |question, _| self.kernel.remove_answer(&question);
+            if let Err(error) = each_answer(records, &self.numbers, remove) {
+                warn!(%error, "the kernel keeps answers that nobody gets");
+            }
+        }
+        self.records = Arc::default();
+        self.numbers.retain(&[]);
     }
 
     /// The Network of a table.
@@ -190,6 +234,35 @@ impl Mirror {
         // What cannot be read is not counted.
         std::iter::once(host).chain(networks).flatten().collect()
     }
+}
+
+/// Every answer that follows from `records`.
+pub(super) fn answers(records: &Records, numbers: &mut Numbers) -> BTreeMap<Question, Answer> {
+    numbers.give(records.tables());
+    let mut answers = BTreeMap::new();
+    let collected = each_answer(records, numbers, |question, answer| {
+        answers.insert(question, answer);
+        Ok::<_, Infallible>(())
+    });
+    match collected {
+        Ok(()) => answers,
+    }
+}
+
+fn each_answer<E>(
+    records: &Records,
+    numbers: &Numbers,
+    mut visit: impl FnMut(Question, Answer) -> Result<(), E>,
+) -> Result<(), E> {
+    let nothing = Records::default();
+    let all = Changes::between(&nothing, records);
+    let index = Index::new(records);
+    let names = all.texts.iter();
+    let names = names.flat_map(|text| index.answers(text, numbers));
+    let owners = all.addresses.iter();
+    let owners = owners.filter_map(|(network, address)| index.owner(network, *address, numbers));
+    let mut answers = names.chain(owners);
+    answers.try_for_each(|(question, answer)| visit(question, answer))
 }
 
 /// The view of an asker that may ask `tables`; `None` if there are too many for the kernel.

@@ -131,7 +131,7 @@ impl Dns {
         self.shared.news.send_replace(());
         if let Some(mut mirror) = self.mirror() {
             let served = self.served.lock().clone();
-            mirror.publish(&records, served);
+            mirror.publish(&records, served, Instant::now().into());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Records as the kernel reads them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use bytemuck::Zeroable;
@@ -22,6 +22,16 @@ pub(in crate::dns) struct Numbers {
     last: u32,
 }
 
+/// Where the names of records are.
+pub(super) struct Index<'a> {
+    records: &'a Records,
+    /// Of each name, the tables that have it.
+    names: HashMap<&'a str, Vec<&'a Table>>,
+    /// Of each Network's name, its tables.
+    networks: HashMap<&'a str, Vec<&'a Table>>,
+    tables: HashMap<&'a NetworkId, &'a Table>,
+}
+
 /// Who claims a text as a name.
 #[derive(Default)]
 struct Claims<'a> {
@@ -33,17 +43,20 @@ struct Claims<'a> {
 }
 
 impl Numbers {
-    fn retain(&mut self, tables: &[Table]) {
-        self.known
-            .retain(|id, _| tables.iter().any(|table| table.id == *id));
+    /// Forgets those of other Networks.
+    pub(super) fn retain(&mut self, tables: &[Table]) {
+        let stay: HashSet<_> = tables.iter().map(|table| &table.id).collect();
+        self.known.retain(|id, _| stay.contains(id));
     }
 
-    fn give(&mut self, id: &NetworkId) -> u32 {
-        let last = &mut self.last;
-        *self.known.entry(id.clone()).or_insert_with(|| {
-            *last += 1;
-            HOST + *last
-        })
+    /// Numbers those that have none.
+    pub(super) fn give(&mut self, tables: &[Table]) {
+        for table in tables {
+            if !self.known.contains_key(&table.id) {
+                self.last += 1;
+                self.known.insert(table.id.clone(), HOST + self.last);
+            }
+        }
     }
 
     fn get(&self, id: &NetworkId) -> Option<u32> {
@@ -55,56 +68,92 @@ impl Numbers {
     }
 }
 
-/// Every answer that follows from `records`.
-///
-/// The kernel looks a text up in one table after the other. The daemon first looks for it as a name
-/// everywhere, then for parts of it on one Network. Where these could differ, the text is left to the
-/// daemon in every table.
-pub(in crate::dns) fn answers(
-    records: &Records,
-    numbers: &mut Numbers,
-) -> BTreeMap<Question, Answer> {
-    let tables = records.tables();
-    numbers.retain(tables);
-    let mut answers = BTreeMap::new();
-    let mut claims: BTreeMap<String, Claims<'_>> = BTreeMap::new();
-    for table in tables {
-        let number = numbers.give(&table.id);
-        for (name, known) in &table.names {
-            let plain = claims.entry(name.clone()).or_default();
-            plain.is_plain = true;
-            plain.names.push((number, known));
-            // The kernel knows no upper case, which counts here.
-            if !table.network.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                let full = claims.entry(format!("{name}.{}", table.network));
-                let full = full.or_default();
-                full.networks.insert(&table.network);
-                full.names.push((number, known));
-            }
-        }
-        for (address, owner) in &table.owners {
-            let full = format!("{owner}.{}", table.network);
-            if let Some(name) = wire(&arpa(*address), NAME) {
-                let answer = pointer(&full, records.rules().ttl);
-                answers.insert(question(number, Question::PTR, &name), answer);
-            }
-        }
-    }
-    for (text, claims) in &claims {
-        let Some(name) = wire(text, NAME) else {
-            continue;
+/// Whether a name of the table may be asked for with the Network's after it. The kernel knows no upper
+/// case, which counts there.
+pub(super) fn has_full_names(table: &Table) -> bool {
+    !table.network.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(records: &'a Records) -> Self {
+        let mut index = Self {
+            records,
+            names: HashMap::new(),
+            networks: HashMap::new(),
+            tables: HashMap::new(),
         };
-        let ways = usize::from(claims.is_plain) + claims.networks.len();
-        for (number, known) in &claims.names {
-            let known = (ways == 1).then_some(*known);
-            render(&mut answers, *number, &name, known, records);
+        for table in records.tables() {
+            for name in table.names.keys() {
+                index.names.entry(name).or_default().push(table);
+            }
+            index.tables.insert(&table.id, table);
+            if has_full_names(table) {
+                let of_name = index.networks.entry(&table.network);
+                of_name.or_default().push(table);
+            }
         }
-        if records.rules().srv {
-            let ttl = records.rules().ttl;
-            services(&mut answers, text, &claims.names, ways == 1, ttl);
-        }
+        index
     }
-    answers
+
+    fn claims(&self, text: &str, numbers: &Numbers) -> Claims<'a> {
+        let mut claims = Claims::default();
+        let mut add = |table: &'a Table, name: &str| {
+            let known = table.names.get(name);
+            let found = known.and_then(|known| Some((numbers.get(&table.id)?, known)));
+            claims.names.extend(found);
+            found.is_some()
+        };
+        for table in self.names.get(text).into_iter().flatten() {
+            claims.is_plain |= add(table, text);
+        }
+        for (dot, _) in text.match_indices('.') {
+            let (name, network) = (&text[..dot], &text[dot + 1..]);
+            for table in self.networks.get(network).into_iter().flatten() {
+                if add(table, name) {
+                    claims.networks.insert(&table.network);
+                }
+            }
+        }
+        claims
+    }
+
+    /// Every answer about `text`.
+    ///
+    /// The kernel looks a text up in one table after the other. The daemon first looks for it as a name
+    /// everywhere, then for parts of it on one Network. Where these could differ, the text is left to the
+    /// daemon in every table.
+    pub(super) fn answers(&self, text: &str, numbers: &Numbers) -> BTreeMap<Question, Answer> {
+        let mut answers = BTreeMap::new();
+        let Some(name) = wire(text, NAME) else {
+            return answers;
+        };
+        let claims = self.claims(text, numbers);
+        let is_clear = usize::from(claims.is_plain) + claims.networks.len() == 1;
+        for (number, known) in &claims.names {
+            let known = is_clear.then_some(*known);
+            render(&mut answers, *number, &name, known, self.records);
+        }
+        let rules = self.records.rules();
+        if rules.srv {
+            services(&mut answers, text, &claims.names, is_clear, rules.ttl);
+        }
+        answers
+    }
+
+    /// The answer about whose `address` is on a Network.
+    pub(super) fn owner(
+        &self,
+        network: &NetworkId,
+        address: IpAddr,
+        numbers: &Numbers,
+    ) -> Option<(Question, Answer)> {
+        let table = self.tables.get(network)?;
+        let owner = table.owners.get(&address)?;
+        let name = wire(&arpa(address), NAME)?;
+        let question = question(numbers.get(network)?, Question::PTR, &name);
+        let full = format!("{owner}.{}", table.network);
+        Some((question, pointer(&full, self.records.rules().ttl)))
+    }
 }
 
 /// What may be asked in the namespace; `None` if the kernel is not to answer there.

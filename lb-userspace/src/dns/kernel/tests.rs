@@ -1,5 +1,6 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::Zeroable;
 use hickory_proto::rr::RecordType;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::dns::Rules;
 use crate::dns::query::{Query, Transport};
-use crate::dns::records::tests::sample;
+use crate::dns::records::tests::{arbitrary, sample, sample_and};
 use crate::dns::reply::{Decision, decide};
 use crate::model::Observed;
 
@@ -32,7 +33,9 @@ const RESOLVER: Resolver = Resolver {
 struct Fake {
     views: Mutex<HashMap<u64, View>>,
     answers: Mutex<HashMap<Question, Answer>>,
-    most: usize,
+    most: AtomicUsize,
+    /// Answers that were written.
+    writes: AtomicUsize,
 }
 
 impl Fake {
@@ -40,7 +43,8 @@ impl Fake {
         Arc::new(Self {
             views: Mutex::default(),
             answers: Mutex::default(),
-            most,
+            most: most.into(),
+            writes: AtomicUsize::default(),
         })
     }
 
@@ -77,7 +81,8 @@ impl Kernel for Fake {
 
     fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
         let mut answers = self.answers.lock().expect("no panic");
-        if answers.len() >= self.most && !answers.contains_key(question) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if answers.len() >= self.most.load(Ordering::Relaxed) && !answers.contains_key(question) {
             return Err(io::Error::other("full"));
         }
         answers.insert(*question, *answer);
@@ -108,11 +113,11 @@ fn records(rules: &Rules) -> Records {
     sample(rules, COOKIE)
 }
 
-fn published(rules: &Rules) -> (Arc<Fake>, Mirror, Records) {
+fn published(rules: &Rules) -> (Arc<Fake>, Mirror, Arc<Records>) {
     let fake = Fake::new(usize::MAX);
     let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");
-    let records = records(rules);
-    mirror.publish(&records, [(COOKIE, RESOLVER)]);
+    let records = Arc::new(records(rules));
+    mirror.publish(&records, [(COOKIE, RESOLVER)], Instant::now());
     (fake, mirror, records)
 }
 
@@ -282,8 +287,8 @@ fn a_change_is_there_with_the_next_answer_and_what_is_gone_is_gone() {
         "networks": [], "containers": [], "notices": []
     }))
     .expect("nothing is there");
-    let nobody = Records::build(&empty, &[], &Rules::default());
-    mirror.publish(&nobody, [(COOKIE, RESOLVER)]);
+    let nobody = Arc::new(Records::build(&empty, &[], &Rules::default()));
+    mirror.publish(&nobody, [(COOKIE, RESOLVER)], Instant::now());
 
     assert!(fake.answers.lock().expect("no panic").is_empty());
     assert_eq!(fake.memory(COOKIE).view, None);
@@ -298,20 +303,100 @@ fn only_namespaces_in_which_somebody_listens_are_answered() {
     mirror.admit(&records, COOKIE, RESOLVER);
     assert!(fake.memory(COOKIE).view.is_some());
 
-    mirror.publish(&records, []);
+    mirror.publish(&records, [], Instant::now());
     assert_eq!(fake.memory(COOKIE).view, None);
 }
 
 #[test]
-fn without_room_for_every_answer_the_kernel_gives_none() {
+fn without_room_for_every_answer_the_kernel_gives_none_until_there_is_room() {
     let fake = Fake::new(5);
     let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");
-    let records = records(&Rules::default());
+    let records = Arc::new(records(&Rules::default()));
+    let served = [(COOKIE, RESOLVER)];
+    let begun = Instant::now();
 
-    mirror.publish(&records, [(COOKIE, RESOLVER)]);
+    mirror.publish(&records, served, begun);
     mirror.admit(&records, COOKIE, RESOLVER);
+    assert_eq!(fake.memory(COOKIE).view, None);
+    assert!(fake.answers.lock().expect("no panic").is_empty());
+
+    fake.most.store(usize::MAX, Ordering::Relaxed);
+    mirror.publish(&records, served, begun + PAUSE / 2);
+    assert_eq!(fake.memory(COOKIE).view, None);
+
+    mirror.publish(&records, served, begun + PAUSE);
+    let query = bytes("web", A, [1, 0], None);
+    assert!(reply(&query, &fake.memory(COOKIE), 0).is_some());
+}
+
+#[test]
+fn a_change_that_finds_no_room_takes_back_what_was_there() {
+    let (fake, mut mirror, _) = published(&Rules::default());
+    fake.most.store(0, Ordering::Relaxed);
+    let other = Arc::new(sample_and(&Rules::default(), COOKIE, &["new"]));
+
+    mirror.publish(&other, [(COOKIE, RESOLVER)], Instant::now());
 
     assert_eq!(fake.memory(COOKIE).view, None);
+    assert!(fake.answers.lock().expect("no panic").is_empty());
+}
+
+#[test]
+fn what_has_not_changed_is_not_written_again() {
+    let (fake, mut mirror, records) = published(&Rules::default());
+    let writes = || fake.writes.swap(0, Ordering::Relaxed);
+    let all = writes();
+
+    mirror.publish(&records, [(COOKIE, RESOLVER)], Instant::now());
+    assert_eq!(writes(), 0);
+
+    let other = Arc::new(sample_and(&Rules::default(), COOKIE, &["new"]));
+    mirror.publish(&other, [(COOKIE, RESOLVER)], Instant::now());
+    let few = writes();
+    assert!((1..all / 4).contains(&few), "{few} of {all}");
+}
+
+proptest! {
+    #[test]
+    fn after_any_changes_the_kernel_has_what_it_would_have_of_the_last_records_alone(
+        editions in prop::collection::vec(arbitrary(), 1..6)
+    ) {
+        let editions: Vec<_> = editions.into_iter().map(Arc::new).collect();
+        let fake = Fake::new(usize::MAX);
+        let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");
+        for edition in &editions {
+            mirror.publish(edition, [], Instant::now());
+        }
+
+        let mut numbers = Numbers::default();
+        let wanted = answers(&editions[editions.len() - 1], &mut numbers);
+
+        prop_assert_eq!(
+            by_network(fake.answers.lock().expect("no panic").clone(), &mirror.numbers),
+            by_network(wanted, &numbers)
+        );
+    }
+}
+
+type ByNetwork = BTreeMap<(NetworkId, u16, Vec<u8>), Answer>;
+
+/// Answers without the numbers of tables.
+fn by_network(
+    answers: impl IntoIterator<Item = (Question, Answer)>,
+    numbers: &Numbers,
+) -> ByNetwork {
+    let network = |number| {
+        let mut numbers = numbers.iter();
+        numbers
+            .find(|(_, one)| *one == number)
+            .map(|(id, _)| id.clone())
+    };
+    let answers = answers.into_iter();
+    let named = answers.map(|(question, answer)| {
+        let network = network(question.table).expect("a table that there is");
+        ((network, question.kind, question.name.to_vec()), answer)
+    });
+    named.collect()
 }
 
 mod kept {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use lb_common::Zone;
+use proptest::prelude::*;
 
 use super::*;
 use crate::dns::Rules;
@@ -419,9 +420,52 @@ fn a_link_is_a_name_of_the_linking_container_alone() {
     assert_eq!((own(1), own(2)), (Some(true), Some(false)));
 }
 
+/// Records of few containers with names that may clash, on some of three Networks.
+pub(in crate::dns) fn arbitrary() -> impl Strategy<Value = Records> {
+    const NETWORKS: [&str; 3] = [FRONT, "cache.front", "Upper"];
+    let some = || prop::sample::subsequence(&NETWORKS[..], 0..=NETWORKS.len());
+    let name = prop::sample::select(&["web", "db", "db.cache", "a.front"][..]);
+    let containers = prop::collection::vec((name, some(), 0..3_u16), 0..6);
+    (some(), containers, any::<bool>(), 1..3_u32).prop_map(
+        |(networks, containers, grouped, ttl)| {
+            let containers: Vec<_> = (1..)
+                .zip(containers)
+                .map(|(n, (name, networks, ports))| {
+                    let mut container = container(name, n, &networks);
+                    container.publishing.exposed.push(PortRange {
+                        protocol: Protocol::Tcp,
+                        first: 79,
+                        count: ports,
+                    });
+                    container
+                })
+                .collect();
+            let on_front =
+                |one: &&Container| one.attachments.iter().any(|it| it.network.0 == FRONT);
+            let members: Vec<_> = containers.iter().filter(on_front).collect();
+            let group = group(FRONT, "db", EndpointMode::Vip, &members);
+            let observed = Observed {
+                networks: networks.into_iter().map(network).collect(),
+                ..observed(containers.clone())
+            };
+            let rules = Rules {
+                ttl,
+                ..Rules::default()
+            };
+            let groups = grouped.then_some(group);
+            Records::build(&observed, groups.as_slice(), &rules)
+        },
+    )
+}
+
 /// `web` and `db.cache` on the Network `front`, `db` on `cache.front` and on `Upper`, and the alias
 /// `many` of thirteen Members on `front`. The namespace with this cookie is on all of them.
 pub(in crate::dns) fn sample(rules: &Rules, cookie: u64) -> Records {
+    sample_and(rules, cookie, &[])
+}
+
+/// The same, and containers of these names on the Network `front`.
+pub(in crate::dns) fn sample_and(rules: &Rules, cookie: u64, others: &[&str]) -> Records {
     const CACHE: &str = "cache.front";
     const UPPER: &str = "Upper";
     let asker = |name: &str| {
@@ -451,6 +495,11 @@ pub(in crate::dns) fn sample(rules: &Rules, cookie: u64) -> Records {
         &containers[3..].iter().collect::<Vec<_>>(),
     );
     many.members.iter_mut().for_each(|member| member.v6 = None);
+    containers.extend(
+        (100..)
+            .zip(others)
+            .map(|(n, name)| container(name, n, &[FRONT])),
+    );
     let observed = Observed {
         networks: [FRONT, CACHE, UPPER].map(network).into(),
         ..observed(containers)
