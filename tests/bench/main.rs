@@ -168,6 +168,13 @@ fn write_page(report: &Report) -> Result<()> {
     std::fs::write(path, page).with_context(|| format!("write {path}"))
 }
 
+/// Instances of veer that are on this machine already.
+fn instances() -> usize {
+    let pins = std::fs::read_dir("/sys/fs/bpf/veer");
+    // Without the folder there has never been one.
+    pins.map_or(0, |pins| pins.flatten().count())
+}
+
 fn machine() -> Result<Machine> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
     let models = cpus.lines().filter(|line| line.starts_with("model name"));
@@ -191,5 +198,6 @@ fn machine() -> Result<Machine> {
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_secs(),
         emulated: std::env::var_os("VEER_VM_KERNEL").is_some(),
+        others: instances(),
     })
 }

@@ -121,6 +121,7 @@ mod tests {
                 commit: "c".to_owned(),
                 at: 0,
                 emulated: false,
+                others: 0,
             },
             rounds: 1,
             suites: vec![Suite {

@@ -39,6 +39,10 @@ pub(crate) struct Machine {
     /// Whether a program plays the processor: such figures say nothing about speed.
     #[serde(default)]
     pub(crate) emulated: bool,
+    /// Instances of veer that were there before, whose programs run at every socket and so are in the
+    /// figures of all variants.
+    #[serde(default)]
+    pub(crate) others: usize,
 }
 
 /// Figures that belong together.
@@ -80,8 +84,13 @@ impl Machine {
     /// In one line, with what was measured on it.
     pub(crate) fn line(&self, rounds: usize) -> String {
         let emulated = if self.emulated { " (emulated)" } else { "" };
+        let others = match self.others {
+            0 => String::new(),
+            1 => ", beside another instance of veer".to_owned(),
+            others => format!(", beside {others} other instances of veer"),
+        };
         format!(
-            "{} × {}{emulated}, Linux {}, commit {}, medians of {rounds} rounds",
+            "{} × {}{emulated}, Linux {}, commit {}, medians of {rounds} rounds{others}",
             self.cpus, self.cpu, self.kernel, self.commit
         )
     }

@@ -132,6 +132,7 @@ mod tests {
                 commit: "c".to_owned(),
                 at: 0,
                 emulated: false,
+                others: 0,
             },
             rounds: 5,
             suites: vec![Suite {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Deserialize)]
 pub(super) struct Status {
     pub(super) counts: Counts,
-    dns: Dns,
+    pub(super) dns: Dns,
     pub(super) latency: Latency,
 }
 
@@ -32,8 +32,10 @@ pub(super) struct Counts {
 }
 
 #[derive(Deserialize)]
-struct Dns {
+pub(super) struct Dns {
     taken_over: usize,
+    /// Queries that the kernel has answered.
+    pub(super) in_kernel: u64,
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use rand::seq::SliceRandom as _;
 use tempfile::TempDir;
 
-use self::resolvers::{Asker, Resolver};
+use self::resolvers::{Answering, Asker, Resolver};
 use super::sanity::figure;
 use super::target;
 use crate::cpu;
@@ -63,15 +63,25 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         suite.left_out.push("dnsperf is not installed".to_owned());
     }
     let all = all.chain(has_dnsperf.then_some(Measure::Dnsperf));
-    let all = all.flat_map(|measure| resolvers.iter().map(move |one| (measure, one)));
-    let mut order: Vec<_> = all.collect();
-    let mut progress = Progress::new(order.len() * effort.rounds);
+    let all: Vec<Measure> = all.collect();
+    let (alone, together): (Vec<_>, Vec<_>) = resolvers.iter().partition(|one| one.disturbs());
+    let mut turns: Vec<_> = alone.into_iter().map(|one| vec![one]).collect();
+    turns.push(together);
+    let mut progress = Progress::new(all.len() * resolvers.len() * effort.rounds);
     for _ in 0..effort.rounds {
-        order.shuffle(&mut rand::rng());
-        for (measure, resolver) in &order {
-            progress.step(&format!("{measure:?} of {}", resolver.name));
-            let attempt = || format!("{measure:?} of {}", resolver.name);
-            note(&mut notes, *measure, resolver, &libraries, effort).with_context(attempt)?;
+        turns.shuffle(&mut rand::rng());
+        for turn in &turns {
+            let answering = turn.iter().map(|one| Ok((*one, one.answer()?)));
+            let answering = answering.collect::<Result<Vec<_>>>()?;
+            let order = all.iter();
+            let order = order.flat_map(|measure| answering.iter().map(move |one| (*measure, one)));
+            let mut order: Vec<_> = order.collect();
+            order.shuffle(&mut rand::rng());
+            for (measure, (resolver, answering)) in order {
+                let step = format!("{measure:?} of {}", resolver.name);
+                progress.step(&step);
+                note(&mut notes, measure, resolver, answering, &libraries, effort).context(step)?;
+            }
         }
     }
     let rank = |measure: &str| {
@@ -93,7 +103,10 @@ fn description() -> Suite {
                 after the other; CPU is of a client that has 32 queries under way, and of the server; two \
                 such clients, and the server, have all CPUs to themselves."
             .to_owned(),
-        settings: vec!["Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned()],
+        settings: vec![
+            "Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned(),
+            "veer is there only while it is measured, as its programs run at everybody's sockets".to_owned(),
+        ],
         targets: targets(),
         ..Suite::default()
     }
@@ -119,6 +132,7 @@ fn note(
     notes: &mut Notes,
     measure: Measure,
     resolver: &Resolver,
+    answering: &Answering,
     libraries: &[Library],
     effort: Effort,
 ) -> Result<()> {
@@ -126,10 +140,10 @@ fn note(
     let one_cpu = Some(cpu::last());
     match measure {
         Measure::Latency => {
-            resolver.keep_on(one_cpu)?;
+            answering.keep_on(one_cpu)?;
             let done = ask(
                 &resolver.asker,
-                &resolver.processes,
+                &answering.processes,
                 Way::One,
                 one_cpu,
                 effort,
@@ -138,10 +152,10 @@ fn note(
             notes.note(name, P99, "µs", done.p99());
         }
         Measure::Cost => {
-            resolver.keep_on(one_cpu)?;
+            answering.keep_on(one_cpu)?;
             let done = ask(
                 &resolver.asker,
-                &resolver.processes,
+                &answering.processes,
                 Way::Many,
                 one_cpu,
                 effort,
@@ -150,15 +164,15 @@ fn note(
             notes.note(name, CPU, "µs", cost);
         }
         Measure::Two => {
-            resolver.keep_on(None)?;
+            answering.keep_on(None)?;
             notes.note(name, TWO, "queries/s", two(&resolver.asker, effort)?);
         }
         Measure::Dnsperf => {
-            resolver.keep_on(one_cpu)?;
+            answering.keep_on(one_cpu)?;
             notes.note(name, DNSPERF, "queries/s", dnsperf(&resolver.asker)?);
         }
         Measure::Library(number) => {
-            resolver.keep_on(one_cpu)?;
+            answering.keep_on(one_cpu)?;
             let library = &libraries[number];
             let mut command = resolver.asker.inside();
             command

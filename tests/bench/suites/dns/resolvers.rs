@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::netns::Namespace;
@@ -20,7 +20,7 @@ use super::NAME;
 use crate::cpu;
 use crate::proxy::{find, start_pinned};
 use crate::report::Suite;
-use crate::suites::lab::{Site, host};
+use crate::suites::lab::{Daemon, Site, host};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -28,14 +28,45 @@ const START: Duration = Duration::from_secs(20);
 /// Where Docker's resolver and veer's are asked.
 const INSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
 
-/// A name server at work.
+/// A name server.
 pub(super) struct Resolver {
     pub(super) name: &'static str,
+    work: Work,
+    pub(super) asker: Asker,
+}
+
+enum Work {
+    /// It answers all the time.
+    Always {
+        processes: Vec<u32>,
+        /// What ends with it, in this order, and before the place that it serves.
+        _alive: Vec<Box<dyn Any>>,
+    },
+    /// veer, which answers while it is measured: its programs on sockets run for every process of the
+    /// machine.
+    Veer { site: Arc<Site>, in_kernel: bool },
+}
+
+/// A name server at work.
+pub(super) struct Answering {
     /// Its processes.
     pub(super) processes: Vec<u32>,
-    /// What ends with it, in this order, and before the place that it serves.
-    _alive: Vec<Box<dyn Any>>,
-    pub(super) asker: Asker,
+    _veer: Option<Installed>,
+}
+
+/// A daemon of which nothing is left when this goes.
+struct Installed {
+    daemon: Option<Daemon>,
+    site: Arc<Site>,
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        drop(self.daemon.take());
+        if let Err(error) = self.site.veer(&["uninstall"]) {
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 /// Where a program runs that asks.
@@ -49,6 +80,52 @@ pub(super) enum Asker {
 }
 
 impl Resolver {
+    /// Whether it must not be there while others are measured.
+    pub(super) fn disturbs(&self) -> bool {
+        matches!(self.work, Work::Veer { .. })
+    }
+
+    /// Has it answer until what is returned goes.
+    pub(super) fn answer(&self) -> Result<Answering> {
+        let (site, in_kernel) = match &self.work {
+            Work::Always { processes, .. } => {
+                return Ok(Answering {
+                    processes: processes.clone(),
+                    _veer: None,
+                });
+            }
+            Work::Veer { site, in_kernel } => (site, *in_kernel),
+        };
+        let daemon = site.daemon(&format!("[dns]\nkernel = {in_kernel}\n"))?;
+        let processes = vec![daemon.id()];
+        let served = site.until_served(2, &daemon);
+        let installed = Installed {
+            daemon: Some(daemon),
+            site: Arc::clone(site),
+        };
+        served?;
+        if in_kernel {
+            self.until_in_kernel(site)?;
+        }
+        Ok(Answering {
+            processes,
+            _veer: Some(installed),
+        })
+    }
+
+    /// Asks until the kernel answers, which comes after everything is served.
+    fn until_in_kernel(&self, site: &Site) -> Result<()> {
+        let begun = Instant::now();
+        while site.status().is_none_or(|status| status.dns.in_kernel == 0) {
+            ensure!(begun.elapsed() < START, "the kernel answers nothing");
+            let mut command = self.asker.inside();
+            self.asker.run(command.args(["getent", "ahosts", NAME]))?;
+        }
+        Ok(())
+    }
+}
+
+impl Answering {
     /// Keeps its processes on `cpu`; on any, if `None`.
     pub(super) fn keep_on(&self, cpu: Option<usize>) -> Result<()> {
         let mut processes = self.processes.iter();
@@ -108,8 +185,8 @@ pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
             Err(error) => suite.left_out.push(format!("{}: {error:#}", server.name)),
         }
     }
-    resolvers.push(veer("veer, userspace", "[dns]\nkernel = false\n")?);
-    resolvers.push(veer("veer, kernel", "")?);
+    resolvers.push(veer("veer, userspace", false)?);
+    resolvers.push(veer("veer, kernel", true)?);
     Ok(resolvers)
 }
 
@@ -133,12 +210,14 @@ fn docker() -> Result<Option<Resolver>> {
     Ok(Some(Resolver {
         name: "Docker",
         asker,
-        processes: vec![engine.pid()],
-        _alive: vec![Box::new(engine), Box::new(folder)],
+        work: Work::Always {
+            processes: vec![engine.pid()],
+            _alive: vec![Box::new(engine), Box::new(folder)],
+        },
     }))
 }
 
-fn veer(name: &'static str, config: &str) -> Result<Resolver> {
+fn veer(name: &'static str, in_kernel: bool) -> Result<Resolver> {
     let site = Site::new()?;
     let container =
         |name: &str| format!("[[container]]\nname = \"{name}\"\nnetworks = [\"front\"]\n");
@@ -147,13 +226,11 @@ fn veer(name: &'static str, config: &str) -> Result<Resolver> {
         container(NAME),
         container("client")
     ))?;
-    let daemon = site.daemon(config)?;
-    site.until_served(2, &daemon)?;
+    let site = Arc::new(site);
     Ok(Resolver {
         name,
-        asker: Asker::Lab(Arc::new(site)),
-        processes: vec![daemon.id()],
-        _alive: vec![Box::new(daemon)],
+        asker: Asker::Lab(Arc::clone(&site)),
+        work: Work::Veer { site, in_kernel },
     })
 }
 
@@ -298,8 +375,10 @@ impl Server {
         Ok(Some(Resolver {
             name: self.name,
             asker,
-            processes: vec![process],
-            _alive: alive,
+            work: Work::Always {
+                processes: vec![process],
+                _alive: alive,
+            },
         }))
     }
 }
