@@ -291,15 +291,13 @@ impl Table {
             owners: owners(attached, groups),
         };
         let mut bearers = bearers(attached);
-        let is_member = |group: &Group, id: &ContainerId| {
-            group.members.iter().any(|member| member.container == *id)
-        };
+        let containers: HashMap<_, _> = attached.iter().map(|(c, _)| (&c.id, c)).collect();
         for group in groups {
             let alias = group.alias.to_ascii_lowercase();
             let mut known = known_of_group(group, bearers.remove(&alias));
-            let members = attached.iter().filter(|(c, _)| is_member(group, &c.id));
-            for (member, _) in members {
-                known.add_ports(&member.publishing.exposed);
+            for member in &group.members {
+                let container = containers.get(&member.container);
+                known.add_ports(container.map_or(&[], |one| &one.publishing.exposed));
             }
             table.names.insert(alias, known);
         }

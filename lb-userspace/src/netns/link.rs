@@ -87,17 +87,29 @@ impl Links {
 
     /// A new veth pair; [`io::ErrorKind::AlreadyExists`] if one of the names is taken. The near end
     /// is up; the far end cannot be before it has its partner, so [`Links::set_up`] follows there.
+    ///
+    /// A port of a bridge is set up when it is one: up before that, it looks like an interface of the
+    /// host's own.
     pub fn add_pair(&mut self, near: PairEnd<'_>, far: PairEnd<'_>) -> io::Result<()> {
+        let is_port = near.master.is_some();
         let mut pair =
             end::<LinkVeth>(LinkMessageBuilder::new_with_info_kind(InfoKind::Veth), near);
-        pair = pair.up().set_info_data(InfoData::Veth(InfoVeth::Peer(
+        if !is_port {
+            pair = pair.up();
+        }
+        pair = pair.set_info_data(InfoData::Veth(InfoVeth::Peer(
             end::<LinkUnspec>(LinkMessageBuilder::<LinkUnspec>::new(), far).build(),
         )));
         self.create(pair.build()).map_err(|error| {
             describe(error, || {
                 format!("create veth pair {} and {}", near.name, far.name)
             })
-        })
+        })?;
+        if is_port {
+            let ifindex = self.index_of(near.name)?;
+            self.set_up(ifindex)?;
+        }
+        Ok(())
     }
 
     /// Lets the interface carry packets.

@@ -6,12 +6,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::netns::{Interface, InterfaceKind, Links, Namespace, PairEnd, unpin};
 use ipnet::IpNet;
 
 use super::process::Process;
 use super::record::{LabAttachment, LabContainer, LabNetwork, Record};
 use super::{Lab, LabError};
+use crate::netns::{Interface, InterfaceKind, Links, Namespace, PairEnd, unpin};
 
 /// Addresses work at once, and link-local ones follow from the MAC address.
 const CONTAINER_SYSCTLS: [(&str, &str); 5] = [
@@ -60,7 +60,8 @@ impl<'a> Raise<'a> {
     }
 
     fn bridge(&mut self, network: &LabNetwork) -> Result<u32, LabError> {
-        let bridge = match self.interfaces.get(&network.bridge) {
+        let found = self.interfaces.get(&network.bridge);
+        let bridge = match found {
             Some(found) if found.kind == InterfaceKind::Bridge => found.ifindex,
             Some(found) => {
                 return Err(LabError::InterfaceTaken {
@@ -69,7 +70,9 @@ impl<'a> Raise<'a> {
             }
             None => self.links.add_bridge(&network.bridge)?,
         };
-        for gateway in network.gateways() {
+        let has = |gateway: &IpNet| found.is_some_and(|bridge| bridge.addresses.contains(gateway));
+        // One that is there already would be news to everybody who listens.
+        for gateway in network.gateways().filter(|gateway| !has(gateway)) {
             self.links.add_address(bridge, gateway)?;
         }
         Ok(bridge)
