@@ -51,6 +51,7 @@ pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
     let mut client = Client {
         socket,
         query: query(&told.name),
+        reply: [0; 512],
     };
     let course = &told.course;
     let done = course.measure(cpu, |time, latency| client.go_on(told.way, time, latency))?;
@@ -61,6 +62,7 @@ pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
 struct Client {
     socket: UdpSocket,
     query: Vec<u8>,
+    reply: [u8; 512],
 }
 
 impl Client {
@@ -68,33 +70,33 @@ impl Client {
     fn go_on(&mut self, way: Way, time: Duration, latency: &mut Histogram) -> Result<u64> {
         let end = Instant::now() + time;
         let mut work = 0;
-        let mut last = Instant::now();
-        while last < end {
+        let mut asked = Instant::now();
+        while asked < end {
             work += match way {
-                Way::One => self.one(),
-                Way::Many => self.many(),
+                Way::One => self.one(asked, latency),
+                Way::Many => self.many(asked, latency),
             }?;
-            let now = Instant::now();
-            latency.record((now - last).as_nanos() as u64);
-            last = now;
+            asked = Instant::now();
         }
         Ok(work)
     }
 
-    fn one(&mut self) -> Result<u64> {
+    /// Asks once. What the client does with an answer is no part of how long that took.
+    fn one(&mut self, asked: Instant, latency: &mut Histogram) -> Result<u64> {
         self.socket.send(&self.query).context("send a query")?;
-        let mut reply = [0; 512];
-        match self.socket.recv(&mut reply) {
+        let received = self.socket.recv(&mut self.reply);
+        latency.record(asked.elapsed().as_nanos() as u64);
+        match received {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             received => {
                 let length = received.context("wait for an answer")?;
-                has_answer(&reply[..length], &self.query)?;
+                has_answer(&self.reply[..length], &self.query)?;
                 Ok(1)
             }
         }
     }
 
-    fn many(&mut self) -> Result<u64> {
+    fn many(&mut self, asked: Instant, latency: &mut Histogram) -> Result<u64> {
         let file = self.socket.as_raw_fd();
         let parts = [[IoSlice::new(&self.query)]; WINDOW];
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(WINDOW, None);
@@ -122,6 +124,7 @@ impl Client {
                 received += 1;
             }
         }
+        latency.record(asked.elapsed().as_nanos() as u64);
         Ok(received as u64)
     }
 }
