@@ -76,11 +76,17 @@ impl News {
             }
             What::Connected(network, id) => {
                 view.connected(id);
-                let mut again = vec![Subject::Network(network.clone())];
-                if !is_told_at_its_start(view, network, id) {
-                    again.push(Subject::Container(id.clone()));
+                let of_container = Subject::Container(id.clone());
+                let of_network = Subject::Network(network.clone());
+                if is_running(view, id) {
+                    // It says all of it, and then the network is asked for what it says otherwise. At the
+                    // same time they would keep each other, and the Engine, from answering.
+                    vec![of_container]
+                } else if is_told_at_its_start(view, network, id) {
+                    vec![of_network]
+                } else {
+                    vec![of_network, of_container]
                 }
-                again
             }
             What::Disconnected(network, id) => vec![
                 Subject::Network(network.clone()),
@@ -89,6 +95,11 @@ impl News {
             What::Network(id) => vec![Subject::Network(id.clone())],
         }
     }
+}
+
+fn is_running(view: &View, container: &ContainerId) -> bool {
+    let known = view.containers.get(container);
+    known.is_some_and(|known| matches!(known.phase, Phase::Running | Phase::Paused))
 }
 
 /// While a container is being started its inspection waits until its process runs, and then there is

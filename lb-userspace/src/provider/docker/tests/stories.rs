@@ -179,18 +179,28 @@ fn an_inspection_that_waited_does_not_take_a_starting_container_away() {
 }
 
 #[test]
-fn a_connection_of_a_running_container_needs_its_inspection_for_the_aliases() {
+fn a_running_container_that_is_connected_is_asked_first_and_then_the_network() {
     let mut story = Story::default();
     story.network(network(1, &[7]));
     story.network(network(2, &[]));
     story.inspected(container(7, "running", &[1]));
 
-    let again = story.heard(What::Connected(network_id(2), id(7)));
+    let at_once = story.heard(What::Connected(network_id(2), id(7)));
+    let afterwards = story.inspected(container(7, "running", &[1, 2]));
 
-    assert_eq!(
-        again,
-        [Subject::Network(network_id(2)), Subject::Container(id(7))]
-    );
+    assert_eq!(at_once, [Subject::Container(id(7))], "it has the aliases");
+    assert_eq!(afterwards, [network_id(2)]);
+}
+
+#[test]
+fn who_is_connected_before_anything_is_known_of_it_has_both_asked() {
+    let mut story = Story::default();
+    story.network(network(1, &[]));
+
+    let again = story.heard(What::Connected(network_id(1), id(7)));
+
+    let network = Subject::Network(network_id(1));
+    assert_eq!(again, [network, Subject::Container(id(7))]);
 }
 
 #[test]
