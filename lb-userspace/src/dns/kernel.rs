@@ -9,7 +9,6 @@ mod render;
 mod services;
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -202,8 +201,11 @@ impl Mirror {
             }
         }
         for records in [&*self.records, attempted] {
-            let remove = |question, _| self.kernel.remove_answer(&question);
-            if let Err(error) = each_answer(records, &self.numbers, remove) {
+            let (index, all) = (Index::new(records), Changes::all(records));
+            let mut answers = index.about(&all, &self.numbers);
+            let removed =
+                answers.try_for_each(|(question, _)| self.kernel.remove_answer(&question));
+            if let Err(error) = removed {
                 warn!(%error, "the kernel keeps answers that nobody gets");
             }
         }
@@ -239,30 +241,8 @@ impl Mirror {
 /// Every answer that follows from `records`.
 pub(super) fn answers(records: &Records, numbers: &mut Numbers) -> BTreeMap<Question, Answer> {
     numbers.give(records.tables());
-    let mut answers = BTreeMap::new();
-    let collected = each_answer(records, numbers, |question, answer| {
-        answers.insert(question, answer);
-        Ok::<_, Infallible>(())
-    });
-    match collected {
-        Ok(()) => answers,
-    }
-}
-
-fn each_answer<E>(
-    records: &Records,
-    numbers: &Numbers,
-    mut visit: impl FnMut(Question, Answer) -> Result<(), E>,
-) -> Result<(), E> {
-    let nothing = Records::default();
-    let all = Changes::between(&nothing, records);
     let index = Index::new(records);
-    let names = all.texts.iter();
-    let names = names.flat_map(|text| index.answers(text, numbers));
-    let owners = all.addresses.iter();
-    let owners = owners.filter_map(|(network, address)| index.owner(network, *address, numbers));
-    let mut answers = names.chain(owners);
-    answers.try_for_each(|(question, answer)| visit(question, answer))
+    index.about(&Changes::all(records), numbers).collect()
 }
 
 /// The view of an asker that may ask `tables`; `None` if there are too many for the kernel.

@@ -408,4 +408,6 @@ fn askers(observed: &Observed) -> HashMap<u64, Asker> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod samples;
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,15 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
+    /// Everything that there is.
+    pub(super) fn all(records: &'a Records) -> Self {
+        let mut changes = Self::default();
+        for table in records.tables() {
+            changes.add(table, None);
+        }
+        changes
+    }
+
     pub(super) fn between(old: &'a Records, new: &'a Records) -> Self {
         let all = old.rules() != new.rules();
         let before: HashMap<_, _> = old.tables().iter().map(|one| (&one.id, one)).collect();

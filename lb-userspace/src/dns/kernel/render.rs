@@ -7,6 +7,7 @@ use bytemuck::Zeroable;
 use lb_common::Resolver;
 use lb_common::dns::{Answer, BODY, HOST, NAME, Question, View};
 
+use super::changes::Changes;
 use super::services::services;
 use super::view_of;
 use crate::dns::records::{Known, Records, Table, Upstreams};
@@ -138,6 +139,20 @@ impl<'a> Index<'a> {
             services(&mut answers, text, &claims.names, is_clear, rules.ttl);
         }
         answers
+    }
+
+    /// Every answer about what has changed.
+    pub(super) fn about(
+        &self,
+        changes: &Changes<'_>,
+        numbers: &Numbers,
+    ) -> impl Iterator<Item = (Question, Answer)> {
+        let texts = changes.texts.iter();
+        let names = texts.flat_map(|text| self.answers(text, numbers));
+        let addresses = changes.addresses.iter();
+        let owners =
+            addresses.filter_map(|(network, address)| self.owner(network, *address, numbers));
+        names.chain(owners)
     }
 
     /// The answer about whose `address` is on a Network.

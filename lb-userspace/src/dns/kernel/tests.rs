@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::dns::Rules;
 use crate::dns::query::{Query, Transport};
-use crate::dns::records::tests::{arbitrary, sample, sample_and};
+use crate::dns::records::samples::{arbitrary, sample, sample_and};
 use crate::dns::reply::{Decision, decide};
 use crate::model::Observed;
 
