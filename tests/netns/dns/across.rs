@@ -1,13 +1,14 @@
 //! Takeover through containers' veths: nobody listens inside, and queries go to the host.
 
 use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use veer_tests::deadline::within;
 
-use super::site::{ASKED, OURS, Served, THEIRS, address, question};
+use super::served::Served;
+use super::site::{ASKED, OURS, THEIRS, address, question};
 
 /// How long the other resolver may stay unused after veer's has stopped; load of the machine included.
 const TAKEBACK: Duration = Duration::from_secs(5);
@@ -29,16 +30,8 @@ fn resolves(served: &Served) -> [u8; 4] {
 
 #[test]
 fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
-    let mapped: SocketAddr = "[::ffff:127.0.0.11]:53".parse().unwrap();
     for served in both() {
-        let sockets = [
-            ("0.0.0.0:0", ASKED),
-            ("172.20.0.2:0", ASKED),
-            ("[::]:0", mapped),
-        ];
-        for (bind, asked) in sockets {
-            served.site.is_answered_over_udp(bind, asked);
-        }
+        served.site.is_answered_over_udp("172.20.0.2");
     }
 }
 

@@ -1,14 +1,14 @@
 //! Takeover without programs on sockets: beside the rules that Docker writes into containers.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lb_userspace::datapath::can_lead_inside;
 use veer_tests::deadline::within;
 
-use super::site::{ASKED, Dockers, OURS, Served, THEIRS, address, framed, question, read_framed};
+use super::served::Served;
+use super::site::{ASKED, Dockers, OURS, THEIRS, address, framed, question, read_framed};
 
 /// How long Docker's resolver may stay unused after veer's has stopped; load of the machine included.
 const TAKEBACK: Duration = Duration::from_secs(5);
@@ -24,16 +24,8 @@ fn both() -> [Served; 2] {
 
 #[test]
 fn every_kind_of_udp_socket_sees_the_answer_come_from_where_it_asked() {
-    let mapped: SocketAddr = "[::ffff:127.0.0.11]:53".parse().unwrap();
     for served in both() {
-        let sockets = [
-            ("127.0.0.1:0", ASKED),
-            ("0.0.0.0:0", ASKED),
-            ("[::]:0", mapped),
-        ];
-        for (bind, asked) in sockets {
-            served.site.is_answered_over_udp(bind, asked);
-        }
+        served.site.is_answered_over_udp("127.0.0.1");
     }
 }
 
