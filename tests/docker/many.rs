@@ -33,6 +33,11 @@ fn ten_thousand_published_ports_are_one_frontend_and_no_process() {
         cost <= single.1.saturating_sub(empty.1) + COST,
         "{cost} bytes of maps; one port: {single:?}, none: {empty:?}"
     );
+    let said = status(&street)["memory"]["maps_bytes"].as_u64().unwrap();
+    assert!(
+        said.abs_diff(all.1) <= COST,
+        "status says that maps take {said} bytes: {all:?}"
+    );
     for port in [20_000, 25_000, 29_999] {
         let _server = web.serves(port + 10_000);
         let answer = ask(&street.outside, HOST_V4, port).unwrap();
@@ -47,11 +52,15 @@ fn ten_thousand_published_ports_are_one_frontend_and_no_process() {
 
 /// How many entries of the map of that name are used.
 fn frontends(street: &Street) -> u64 {
-    let status = street.daemon.veer(["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let status = status(street);
     let maps = status["maps"].as_array().unwrap();
     let map = maps.iter().find(|map| map["name"] == "FRONTENDS").unwrap();
     map["used"].as_u64().unwrap()
+}
+
+fn status(street: &Street) -> serde_json::Value {
+    let status = street.daemon.veer(["status", "--json"]);
+    serde_json::from_str(&status).unwrap()
 }
 
 /// So many for this process and those that it starts. Panics if the machine forbids it.

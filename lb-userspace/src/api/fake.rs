@@ -101,6 +101,10 @@ impl Api for Host {
                 size: 1_024,
                 configured: Some(2_048),
             }],
+            memory: MemoryReport {
+                resident_bytes: 20 << 20,
+                maps_bytes: 300 << 20,
+            },
             notices: vec![Notice {
                 subject: "container db".into(),
                 message: "label veer.weight=\"x\": not a weight".into(),

@@ -48,8 +48,8 @@ pub use rows::{
 };
 pub use server::{ServeError, Server};
 pub use status::{
-    Collection, Counts, DnsReport, Failure, Latency, MapFill, PortsReport, ProviderReport,
-    ProviderState, ReasonCount, Status,
+    Collection, Counts, DnsReport, Failure, Latency, MapFill, MemoryReport, PortsReport,
+    ProviderReport, ProviderState, ReasonCount, Status,
 };
 
 /// The questions that the daemon answers.

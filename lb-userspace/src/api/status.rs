@@ -21,6 +21,7 @@ pub struct Status {
     /// Reasons that were counted at least once, in the order of the counters.
     pub reasons: Vec<ReasonCount>,
     pub maps: Vec<MapFill>,
+    pub memory: MemoryReport,
     /// What is not served, or served otherwise than asked.
     pub notices: Vec<Notice>,
     /// What the daemon tries again.
@@ -140,6 +141,15 @@ pub struct MapFill {
     pub size: u64,
     /// The configured size, if the pinned map has another one.
     pub configured: Option<u64>,
+}
+
+/// What veer takes of the host's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// Bytes of the daemon that are in memory.
+    pub resident_bytes: u64,
+    /// Bytes of the kernel's memory for all maps of the instance, which stay without the daemon.
+    pub maps_bytes: u64,
 }
 
 /// One thing that fails and is tried again.

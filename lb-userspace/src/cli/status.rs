@@ -12,7 +12,7 @@ use crate::config::Lead;
 /// Show how the daemon and its datapath are
 ///
 /// Instance, provider, what is served, DNS takeover, latency from an event to a datapath that serves
-/// it, Reasons (why packets left the fast path), map fill, notices and failing Steps.
+/// it, memory, Reasons (why packets left the fast path), map fill, notices and failing Steps.
 #[derive(Args, Debug)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -83,6 +83,12 @@ fn summary(status: &api::Status, out: &mut impl Write) -> std::io::Result<()> {
             latency.count
         )?;
     }
+    writeln!(
+        out,
+        "memory      {} resident, {} of the kernel's in maps",
+        units::bytes(status.memory.resident_bytes),
+        units::bytes(status.memory.maps_bytes)
+    )?;
     writeln!(
         out,
         "collection  {} entries examined, {} Connections forgotten",

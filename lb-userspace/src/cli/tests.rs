@@ -116,6 +116,7 @@ async fn status_tells_of_a_failing_provider_and_of_everything_that_is_tried_agai
         "3 of 3 namespaces; 0 by kernel",
         "replace mode, 1 published, masquerade ebpf, uplinks eth0",
         "p50 800 µs, p99 4.10 ms, max 5.00 ms",
+        "20.0 MiB resident, 300.0 MiB of the kernel's in maps",
         "no-backend",
         "50.0 %",
         "2048 configured",

@@ -17,8 +17,8 @@ use super::shared::Shared;
 use crate::api::{
     Api, ApiError, ConfigReport, ConnectionFilter, ConnectionList, DnsAnswer, DnsLog,
     DnsLogRequest, DnsLogRow, DnsNamesRequest, DnsRequest, DnsRow, EndpointRow, ExplainRequest,
-    Explanation, FrontendRow, GroupRow, MapFill, NameRow, NetworkRow, Problem, ReasonCount,
-    RuleRow, Status,
+    Explanation, FrontendRow, GroupRow, MapFill, MemoryReport, NameRow, NetworkRow, Problem,
+    ReasonCount, RuleRow, Status,
 };
 use crate::config::FirewallRule;
 use crate::datapath::{self, DatapathError, Filter};
@@ -273,6 +273,12 @@ fn status(shared: &Shared) -> Result<Status, Unanswered> {
     let view = shared.view();
     let reasons = shared.datapath().reasons()?;
     let maps = maps(shared, &view);
+    // Whoever asked for the datapath twice at once would wait for a change that waits for the first.
+    let maps_bytes = shared.datapath().maps_memory()?;
+    let memory = MemoryReport {
+        resident_bytes: super::memory::resident()?,
+        maps_bytes,
+    };
     let progress = shared.progress();
     let notices = progress.warnings.iter().chain(&view.desired.notices);
     Ok(Status {
@@ -297,6 +303,7 @@ fn status(shared: &Shared) -> Result<Status, Unanswered> {
         notices: notices.cloned().collect(),
         failing: progress.failures.report(std::time::Instant::now()),
         maps,
+        memory,
         provider: shared.provider_report(),
         dns: {
             drop(progress);

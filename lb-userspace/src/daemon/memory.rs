@@ -1,4 +1,23 @@
-//! What a burst of work took and no longer needs.
+//! The memory that the daemon takes.
+
+use std::fs;
+
+use crate::api::Problem;
+
+/// Where the kernel says how much that is.
+const STATUS: &str = "/proc/self/status";
+
+/// Bytes of this process that are in memory.
+pub(super) fn resident() -> Result<u64, Problem> {
+    let told = fs::read_to_string(STATUS);
+    let told = told.map_err(|error| Problem::failed(format!("read {STATUS}: {error}")))?;
+    let line = told.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next());
+    let kibibytes: u64 = kibibytes
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default();
+    Ok(kibibytes << 10)
+}
 
 /// Gives free memory back to the kernel. Takes a millisecond or two, so it comes after what was much
 /// work, and not in it.

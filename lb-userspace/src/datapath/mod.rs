@@ -320,6 +320,16 @@ impl Datapath {
         &self.maps
     }
 
+    /// Bytes of memory that the kernel takes for all maps.
+    pub fn maps_memory(&self) -> Result<u64, DatapathError> {
+        let taken = |name: String| {
+            let path = self.pins.map(&name);
+            let taken = bpf::Map::from_pin(&path).and_then(|map| map.memory_taken());
+            taken.map_err(DatapathError::file("ask for the memory of", path))
+        };
+        self.pins.maps()?.into_iter().map(taken).sum()
+    }
+
     /// The programs as they are loaded, for running them with a packet of one's own.
     pub fn programs(&self) -> &Programs {
         &self.programs

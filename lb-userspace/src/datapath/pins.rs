@@ -54,6 +54,11 @@ impl Pins {
         self.layout.join("maps").join(name)
     }
 
+    /// Names of the maps that are pinned.
+    pub(super) fn maps(&self) -> Result<Vec<String>, DatapathError> {
+        names(&self.layout.join("maps"))
+    }
+
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.layout.join("programs").join(name)
     }

@@ -23,6 +23,7 @@ pub(super) struct Status {
     pub(super) counts: Counts,
     pub(super) dns: Dns,
     pub(super) latency: Latency,
+    pub(super) memory: Memory,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +37,12 @@ pub(super) struct Dns {
     taken_over: usize,
     /// Queries that the kernel has answered.
     pub(super) in_kernel: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Memory {
+    /// Of the kernel, for all maps.
+    pub(super) maps_bytes: u64,
 }
 
 #[derive(Deserialize)]

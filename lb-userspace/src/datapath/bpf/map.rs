@@ -1,5 +1,6 @@
 //! One map: its elements as bytes.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -192,6 +193,16 @@ impl Map {
             count: attr.count as usize,
             next,
         })
+    }
+
+    /// Bytes of memory that the kernel says it takes. Before Linux 6.4, whose maps say so themselves
+    /// (`map_mem_usage`), that is computed from its size, whatever is in it.
+    pub(crate) fn memory_taken(&self) -> io::Result<u64> {
+        let path = format!("/proc/self/fdinfo/{}", number(self.fd.as_fd()));
+        let text = fs::read_to_string(path)?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        let bytes = bytes.and_then(|bytes| bytes.trim().parse().ok());
+        bytes.ok_or_else(|| io::Error::other("the kernel does not tell a map's memory"))
     }
 
     /// The values of an array that was made for it (`BPF_F_MMAPABLE`), as memory.
