@@ -35,7 +35,7 @@ pub use interface::{Header, Interface, InterfaceKind};
 pub use link::{Links, PairEnd};
 pub use pin::unpin;
 pub use route::Route;
-pub use tour::{AT_ONCE, for_each};
+pub use tour::{AT_ONCE, for_each, for_each_with};
 pub use watch::{LinkChange, LinkWatch, watch_links};
 
 use netlink::Netlink;

@@ -23,6 +23,15 @@ thread_local! {
 /// What `f` returns for each item, in the items' order, from threads that end with the call. Several
 /// items are done at the same time, and [`Namespace::run`] inside `f` needs no other thread.
 pub fn for_each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    for_each_with(items, || (), |(), item| f(item))
+}
+
+/// The same with what each of the threads makes once for all its items.
+pub fn for_each_with<T: Sync, S, R: Send>(
+    items: &[T],
+    prepare: impl Fn() -> S + Sync,
+    f: impl Fn(&mut S, &T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));
     thread::scope(|scope| {
@@ -30,8 +39,9 @@ pub fn for_each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Ve
             scope.spawn(|| {
                 // Without it every visit has its own thread, which only takes longer.
                 HOME.set(Namespace::current().ok().map(|home| home.file));
+                let mut state = prepare();
                 while let Some((index, item)) = take(items, &next) {
-                    let result = f(item);
+                    let result = f(&mut state, item);
                     let mut done = done.lock().unwrap_or_else(|poison| poison.into_inner());
                     done.push((index, result));
                 }
@@ -102,6 +112,18 @@ mod tests {
         let doubled = for_each(&items, |item| item * 2);
 
         assert!(doubled.into_iter().eq(items.iter().map(|item| item * 2)));
+    }
+
+    #[test]
+    fn each_thread_prepares_once() {
+        let prepared = AtomicUsize::new(0);
+        let prepare = || prepared.fetch_add(1, Ordering::Relaxed);
+
+        let seen = for_each_with(&[(); 100], prepare, |thread, ()| *thread);
+
+        let threads = prepared.into_inner();
+        assert!((1..=AT_ONCE).contains(&threads), "{threads}");
+        assert!(seen.iter().all(|thread| *thread < threads));
     }
 
     #[test]

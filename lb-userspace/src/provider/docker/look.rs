@@ -2,18 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::panic;
 use std::path::PathBuf;
-use std::thread;
 
 use super::inside::{Inside, Sandbox, glimpse, search};
 use super::phase::Phase;
 use super::view::View;
 use crate::model::ContainerId;
-use crate::netns::Namespace;
-
-/// Visits for each thread: fewer are not worth starting one.
-const VISITS: usize = 16;
+use crate::netns::{Links, Namespace, for_each_with};
 
 /// What is to be looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,7 +45,7 @@ impl Glimpse {
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    visits: Visits,
+    visits: Vec<(ContainerId, Result<Inside, String>)>,
     found: Vec<Inside>,
 }
 
@@ -106,40 +101,18 @@ impl Errand {
             Some(wanted) => search(&mut host.links()?, wanted.folder.as_deref(), &wanted.known)?,
             None => Vec::new(),
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = self.visits.len().div_ceil(threads).max(VISITS);
-        let visits = thread::scope(|scope| {
-            let parts = self.visits.chunks(share);
-            let workers: Vec<_> = parts
-                .map(|visits| scope.spawn(|| look_all(host, visits)))
-                .collect();
-            workers
-                .into_iter()
-                .map(joined)
-                .collect::<io::Result<Vec<_>>>()
-        });
+        let look = |links: &mut io::Result<Links>, (id, path): &(ContainerId, PathBuf)| {
+            let links = links.as_mut();
+            let links = links.map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+            let seen = Inside::look(links, path).map_err(|error| error.to_string());
+            Ok((id.clone(), seen))
+        };
+        let visits = for_each_with(&self.visits, || host.links(), look);
         Ok(Seen {
-            visits: visits?.into_iter().flatten().collect(),
+            visits: visits.into_iter().collect::<io::Result<_>>()?,
             found,
         })
     }
-}
-
-type Visits = Vec<(ContainerId, Result<Inside, String>)>;
-
-fn joined(worker: thread::ScopedJoinHandle<'_, io::Result<Visits>>) -> io::Result<Visits> {
-    worker
-        .join()
-        .unwrap_or_else(|panic| panic::resume_unwind(panic))
-}
-
-fn look_all(host: &Namespace, visits: &[(ContainerId, PathBuf)]) -> io::Result<Visits> {
-    let mut links = host.links()?;
-    let look = |(id, path): &(ContainerId, PathBuf)| {
-        let seen = Inside::look(&mut links, path).map_err(|error| error.to_string());
-        (id.clone(), seen)
-    };
-    Ok(visits.iter().map(look).collect())
 }
 
 impl Seen {
