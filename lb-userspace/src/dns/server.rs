@@ -33,9 +33,9 @@ use super::told::{Told, told};
 use super::upstream::Upstream;
 use crate::model::{Gate, Netns, NetworkId};
 
-/// How often the kernel programs are told that somebody answers: five times within
+/// How often the kernel programs are told that somebody answers: four times within
 /// [`Resolver::PATIENCE`].
-const BEAT: Duration = Duration::from_nanos(Resolver::PATIENCE / 5);
+const BEAT: Duration = Duration::from_nanos(Resolver::PATIENCE / 4);
 
 /// Open files that 16,384 containers and 8,192 forwarded queries need, with room to spare.
 const FILES: u64 = 65_536;
@@ -50,7 +50,7 @@ pub struct Options {
     pub kernel: Option<Arc<dyn Kernel>>,
     /// Where the kernel finds sockets on the host; `None`: there are none.
     pub gates: Option<Arc<dyn Gates>>,
-    /// Called every 200 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
+    /// Called every 250 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
     pub beat: Box<dyn FnMut() + Send>,
 }
 

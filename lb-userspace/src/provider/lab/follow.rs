@@ -114,7 +114,7 @@ impl<'a> Follower<'a> {
                     caused_at = SystemTime::now();
                     heard.and_then(|_| self.look_at_everything()).map(|()| true)
                 }
-                _ = clock.tick() => {
+                _ = clock.tick(), if self.has_processes() => {
                     caused_at = SystemTime::now();
                     Ok(self.look_at_processes())
                 }
@@ -185,6 +185,12 @@ impl<'a> Follower<'a> {
             .map(|container| container.name.as_str())
             .collect();
         self.netns.retain(|name, _| is_same.contains(name.as_str()));
+    }
+
+    /// Whether there is anything that can end by itself.
+    fn has_processes(&self) -> bool {
+        let mut containers = self.record.containers.iter();
+        containers.any(|container| !container.command.is_empty())
     }
 
     /// Whether other processes than before have ended.
