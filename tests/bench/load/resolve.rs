@@ -1,7 +1,7 @@
 //! A client that asks for the address of a name.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,9 @@ pub(crate) enum Way {
 pub(super) struct Resolving {
     #[arg(long)]
     way: Way,
+    /// Whom to ask; without it the client is sent its own queries, and takes them for answers.
     #[arg(long)]
-    to: SocketAddr,
+    to: Option<SocketAddr>,
     #[arg(long)]
     name: String,
     #[command(flatten)]
@@ -44,28 +45,42 @@ pub(super) struct Resolving {
 
 /// Asks as it is told.
 pub(super) fn resolve(told: &Resolving, cpu: Option<usize>) -> Result<Done> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    let attempt = || format!("ask {}", told.to);
-    socket.connect(told.to).with_context(attempt)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let mut client = Client {
-        socket,
-        query: query(&told.name),
-        reply: [0; 512],
-    };
+    let mut client = Client::new(told.to, &told.name)?;
     let course = &told.course;
     let done = course.measure(cpu, |time, latency| client.go_on(told.way, time, latency))?;
-    ensure!(done.work > 0, "no query was answered by {}", told.to);
+    ensure!(done.work > 0, "no query was answered");
     Ok(done)
 }
 
 struct Client {
     socket: UdpSocket,
     query: Vec<u8>,
+    /// Whether its queries come back to itself.
+    is_alone: bool,
     reply: [u8; 512],
 }
 
 impl Client {
+    /// One that asks `to`, or is alone.
+    fn new(to: Option<SocketAddr>, name: &str) -> Result<Self> {
+        let here = if to.is_some() {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            Ipv4Addr::LOCALHOST
+        };
+        let socket = UdpSocket::bind((here, 0))?;
+        let is_alone = to.is_none();
+        let to = to.map_or_else(|| socket.local_addr(), Ok)?;
+        socket.connect(to).with_context(|| format!("ask {to}"))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            socket,
+            query: query(name),
+            is_alone,
+            reply: [0; 512],
+        })
+    }
+
     /// Works for `time`; returns how many queries were answered.
     fn go_on(&mut self, way: Way, time: Duration, latency: &mut Histogram) -> Result<u64> {
         let end = Instant::now() + time;
@@ -90,10 +105,18 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             received => {
                 let length = received.context("wait for an answer")?;
-                has_answer(&self.reply[..length], &self.query)?;
+                self.check(&self.reply[..length])?;
                 Ok(1)
             }
         }
+    }
+
+    fn check(&self, reply: &[u8]) -> Result<()> {
+        if self.is_alone {
+            ensure!(reply == self.query, "something else came than was sent");
+            return Ok(());
+        }
+        has_answer(reply, &self.query)
     }
 
     fn many(&mut self, asked: Instant, latency: &mut Histogram) -> Result<u64> {
@@ -120,7 +143,7 @@ impl Client {
             }
             for message in messages.context("wait for answers")? {
                 let reply = message.iovs().next().unwrap_or_default();
-                has_answer(reply, &self.query)?;
+                self.check(reply)?;
                 received += 1;
             }
         }
@@ -155,6 +178,16 @@ fn has_answer(reply: &[u8], query: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_alone_is_sent_their_own_queries() {
+        for way in [Way::One, Way::Many] {
+            let mut client = Client::new(None, "web").unwrap();
+            let mut latency = Histogram::new();
+            let work = client.go_on(way, Duration::from_millis(5), &mut latency);
+            assert!(work.unwrap() > 0, "{way:?}");
+        }
+    }
 
     #[test]
     fn an_answer_without_an_address_is_none() {

@@ -1,5 +1,6 @@
 //! A container asks a Group of two Members on the same host.
 
+use std::array;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -19,8 +20,9 @@ use crate::report::{Bound, Suite};
 use crate::rounds::rounds;
 
 const PORT: u16 = 7_000;
-/// Of the Group with many.
-const MEMBERS: usize = 1_000;
+/// Of the Group with some, and of the one with many.
+const SOME: usize = 10;
+const MANY: usize = 1_000;
 /// On the host with many.
 const GROUPS: u16 = 10_000;
 
@@ -30,9 +32,10 @@ const VIRTUAL: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let plain = Site::new();
     let translated = Site::new();
-    let [balanced, many_members, many_groups] = [Site::new(), Site::new(), Site::new()];
+    let [balanced, some_members, many_members, many_groups] = array::from_fn(|_| Site::new());
     let (_veer, vip) = balanced.balance(1);
-    let (_thousand, vip_of_many) = many_members.balance(MEMBERS / 2);
+    let (_ten, vip_of_some) = some_members.balance(SOME / 2);
+    let (_thousand, vip_of_many) = many_members.balance(MANY / 2);
     let (mut crowd, vip_of_crowd) = many_groups.balance(1);
     crowd.more_groups(GROUPS - 1, &many_groups.members());
 
@@ -42,6 +45,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         balanced.path("veer", &balanced.client.namespace, vip),
     ];
     for (name, site, vip) in [
+        ("veer, 10 Members", &some_members, vip_of_some),
         ("veer, 1,000 Members", &many_members, vip_of_many),
         ("veer, 10,000 Groups", &many_groups, vip_of_crowd),
     ] {
@@ -52,9 +56,9 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let mut suite = Suite {
         name: "groups".to_owned(),
         about: "A container asks a Group of two Members on the same host. `loopback` is the limit: client \
-                and server in one namespace; `bridge` asks a Member directly, without balancing. 1,000 \
-                Members are 1,000 places in a Group's table, which lead to the same two containers; 10,000 \
-                Groups are on Networks of their own, but for the one that is asked."
+                and server in one namespace; `bridge` asks a Member directly, without balancing. 10 \
+                and 1,000 Members are as many places in a Group's table, which lead to the same two \
+                containers; 10,000 Groups are on Networks of their own, but for the one that is asked."
             .to_owned(),
         settings: vec![
             "iptables: DNAT with `-m statistic --mode nth`, bridge-nf-call-iptables on, IPv4".to_owned(),

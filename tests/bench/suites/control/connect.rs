@@ -1,21 +1,36 @@
 //! How soon a container that the Engine connects to a network is served.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread::sleep;
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
 use veer_tests::engine::{Engine, IMAGE};
 
 use super::super::lab::{Latency, Site, host};
-use super::{REST, until};
+use super::{PATIENCE, REST, until};
 
 /// Where the Engine's data is in memory: it writes down each connection before it lets anybody ask
 /// about the container, and how long a disk takes says nothing about veer.
 const MEMORY: &str = "/dev/shm";
 
-/// What the daemon says of the time from the Engine's event to a served container, for `connections`
-/// of containers that run. `None`, and why, where there is no Engine to be had.
-pub(super) fn connect(connections: usize) -> Result<Result<Latency, String>> {
+/// Containers that are connected to one network.
+const CONTAINERS: usize = 20;
+
+/// How long the connections of one round took.
+pub(super) struct Connected {
+    /// Until they were served, by what the daemon says.
+    pub(super) veer: Latency,
+    /// Until the Engine, with nobody else there, had said what the container is.
+    pub(super) engine: Latency,
+}
+
+/// For each round the time from the Engine's event on, of so many connections of containers that run. `None`,
+/// and why, where there is no Engine to be had.
+pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Vec<Connected>, String>> {
     if let Some(program) = Engine::lacks() {
         return Ok(Err(format!("{program} is not installed")));
     }
@@ -30,42 +45,193 @@ pub(super) fn connect(connections: usize) -> Result<Result<Latency, String>> {
     let site = Site::on(namespace.try_clone()?)?;
     let arguments = ["--data-root", &root.to_string_lossy()];
     let engine = Engine::start_with(namespace, &arguments);
-    let (containers, networks) = (connections.min(20), connections.div_ceil(20));
-    let network = |number: usize| format!("net{number}");
-    for number in 0..=networks {
-        engine.docker(["network", "create", &network(number)]);
-    }
-    for number in 0..containers {
-        let words = format!(
-            "run -d --name web{number} --network {} {IMAGE} sleep 100000",
-            network(0)
-        );
-        engine.docker(words.split(' '));
-    }
+    let town = Town::new(&engine, connections);
+    let round = |_| {
+        Ok(Connected {
+            engine: town.asked()?,
+            veer: town.served(&site)?,
+        })
+    };
+    (0..rounds).map(round).collect::<Result<_>>().map(Ok)
+}
 
-    let daemon = site.following(&engine.socket())?;
-    let mut endpoints = containers;
-    site.until_served(containers, &daemon)?;
-    for number in 1..=networks {
-        for container in 0..containers {
-            let words = format!(
-                "network connect --alias tg-net {} web{container}",
-                network(number)
-            );
+/// Containers on a network of their own, and networks that they can be connected to.
+struct Town<'a> {
+    engine: &'a Engine,
+    containers: usize,
+    networks: usize,
+}
+
+impl<'a> Town<'a> {
+    fn new(engine: &'a Engine, connections: usize) -> Self {
+        let containers = connections.min(CONTAINERS);
+        let networks = connections.div_ceil(CONTAINERS);
+        for number in 0..=networks {
+            engine.docker(["network", "create", &network(number)]);
+        }
+        for number in 0..containers {
+            let name = container(number);
+            let home = network(0);
+            let words = format!("run -d --name {name} --network {home} {IMAGE} sleep 100000");
             engine.docker(words.split(' '));
-            endpoints += 1;
-            sleep(REST);
-            until(|| {
-                let status = site.status().context("ask the daemon")?;
-                Ok(status.counts.endpoints == endpoints)
-            })?;
+        }
+        Self {
+            engine,
+            containers,
+            networks,
         }
     }
-    let latency = site.status().context("ask the daemon")?.latency;
-    ensure!(
-        latency.count >= connections,
-        "{} of {connections} changes were measured",
-        latency.count
-    );
-    Ok(Ok(latency))
+
+    fn connections(&self) -> usize {
+        self.containers * self.networks
+    }
+
+    /// How long every connection takes until the Engine, without veer, has said what the container is.
+    fn asked(&self) -> Result<Latency> {
+        let asking = Asking::start(&self.engine.socket(), self.connections())?;
+        self.connect(|_| Ok(()))?;
+        let latency = asking.finish();
+        self.disconnect();
+        latency
+    }
+
+    /// How long every connection takes until veer serves it.
+    fn served(&self, site: &Site) -> Result<Latency> {
+        let daemon = site.following(&self.engine.socket())?;
+        site.until_served(self.containers, &daemon)?;
+        self.connect(|connected| {
+            until(|| {
+                let status = site.status().context("ask the daemon")?;
+                Ok(status.counts.endpoints == self.containers + connected)
+            })
+        })?;
+        let latency = site.status().context("ask the daemon")?.latency;
+        let connections = self.connections();
+        ensure!(
+            latency.count >= connections,
+            "{} of {connections} changes were measured",
+            latency.count
+        );
+        drop(daemon);
+        site.veer(&["uninstall"])?;
+        self.disconnect();
+        Ok(latency)
+    }
+
+    /// Each container to each network but their own, and after each `rest`, which is told how many
+    /// there are.
+    fn connect(&self, mut rest: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        for (index, (network, container)) in self.pairs().enumerate() {
+            let words = format!("network connect --alias tg-net {network} {container}");
+            self.engine.docker(words.split(' '));
+            sleep(REST);
+            rest(index + 1)?;
+        }
+        Ok(())
+    }
+
+    fn disconnect(&self) {
+        for (network, container) in self.pairs() {
+            self.engine
+                .docker(["network", "disconnect", &network, &container]);
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        let networks = (1..=self.networks).map(network);
+        networks.flat_map(|network| {
+            (0..self.containers).map(move |number| (network.clone(), container(number)))
+        })
+    }
+}
+
+fn network(number: usize) -> String {
+    format!("net{number}")
+}
+
+fn container(number: usize) -> String {
+    format!("web{number}")
+}
+
+/// A thread that asks an Engine about each container that is connected, as soon as it hears of it.
+struct Asking(JoinHandle<Result<Vec<Duration>>>);
+
+/// What an event says, as far as it matters here.
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "timeNano")]
+    at: u64,
+    #[serde(rename = "Actor")]
+    actor: Actor,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    #[serde(rename = "Attributes")]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct Attributes {
+    container: String,
+}
+
+impl Asking {
+    /// Until there have been so many events.
+    fn start(socket: &Path, events: usize) -> Result<Self> {
+        let filters = "%7B%22type%22:%5B%22network%22%5D,%22event%22:%5B%22connect%22%5D%7D";
+        let mut stream = open(socket)?;
+        get(&mut stream, &format!("/events?filters={filters}"))?;
+        let mut lines = BufReader::new(stream);
+        // The Engine answers at once, so that nothing is missed from here on.
+        loop {
+            let mut head = String::new();
+            lines.read_line(&mut head)?;
+            if head.trim().is_empty() {
+                break;
+            }
+        }
+        let socket = socket.to_owned();
+        let ask = move || (0..events).map(|_| ask(&mut lines, &socket)).collect();
+        Ok(Self(thread::spawn(ask)))
+    }
+
+    fn finish(self) -> Result<Latency> {
+        let times = self.0.join();
+        let mut times = times.map_err(|_| anyhow::anyhow!("who asks the Engine panicked"))??;
+        times.sort();
+        let at = |share: usize| times[(times.len() * share).div_ceil(100) - 1];
+        Ok(Latency {
+            count: times.len(),
+            p50_microseconds: at(50).as_secs_f64() * 1e6,
+            p99_microseconds: at(99).as_secs_f64() * 1e6,
+        })
+    }
+}
+
+/// Waits for an event, asks what the container is, and returns the time from the one to the other.
+fn ask(events: &mut BufReader<UnixStream>, socket: &Path) -> Result<Duration> {
+    let mut stream = open(socket)?;
+    let mut line = String::new();
+    events.read_line(&mut line)?;
+    let event: Event = serde_json::from_str(&line).with_context(|| format!("read {line}"))?;
+    let container = event.actor.attributes.container;
+    get(&mut stream, &format!("/containers/{container}/json"))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    ensure!(answer.contains("tg-net"), "no alias in {answer}");
+    Ok(now.saturating_sub(Duration::from_nanos(event.at)))
+}
+
+fn open(socket: &Path) -> Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Asks in the old way, in which the answer is not cut into pieces and ends with the connection.
+fn get(stream: &mut UnixStream, path: &str) -> Result<()> {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n")?;
+    Ok(())
 }

@@ -67,7 +67,9 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let (alone, together): (Vec<_>, Vec<_>) = resolvers.iter().partition(|one| one.disturbs());
     let mut turns: Vec<_> = alone.into_iter().map(|one| vec![one]).collect();
     turns.push(together);
-    let mut progress = Progress::new(all.len() * resolvers.len() * effort.rounds);
+    let taken = |one: &Resolver| all.iter().filter(|measure| one.takes(**measure)).count();
+    let steps: usize = resolvers.iter().map(taken).sum();
+    let mut progress = Progress::new(steps * effort.rounds);
     for _ in 0..effort.rounds {
         turns.shuffle(&mut rand::rng());
         for turn in &turns {
@@ -75,6 +77,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
             let answering = answering.collect::<Result<Vec<_>>>()?;
             let order = all.iter();
             let order = order.flat_map(|measure| answering.iter().map(move |one| (*measure, one)));
+            let order = order.filter(|(measure, (resolver, _))| resolver.takes(*measure));
             let mut order: Vec<_> = order.collect();
             order.shuffle(&mut rand::rng());
             for (measure, (resolver, answering)) in order {
@@ -101,7 +104,8 @@ fn description() -> Suite {
         name: "dns".to_owned(),
         about: "A container asks for the address of another. `p50` and `p99` are of single queries, one \
                 after the other; CPU is of a client that has 32 queries under way, and of the server; two \
-                such clients, and the server, have all CPUs to themselves."
+                such clients, and the server, have all CPUs to themselves. `a datagram to oneself` is the limit: a \
+                client in a container that is sent its own queries, without veer and without any server."
             .to_owned(),
         settings: vec![
             "Docker and veer answer at 127.0.0.11, the others at the gateway's address".to_owned(),
@@ -219,9 +223,11 @@ fn ask(
         Way::Many => "many",
     };
     let with: Vec<_> = processes.iter().map(u32::to_string).collect();
+    command.args(["resolve", "--way", way, "--name", NAME]);
+    if let Some(server) = asker.server() {
+        command.args(["--to", &server.to_string()]);
+    }
     command
-        .args(["resolve", "--way", way, "--name", NAME])
-        .args(["--to", &asker.server().to_string()])
         .args(["--time", &effort.time.as_millis().to_string()])
         .args(["--warm-up", &effort.warm_up.as_millis().to_string()]);
     if !with.is_empty() {
@@ -246,8 +252,9 @@ fn dnsperf(asker: &Asker) -> Result<f64> {
     command
         .arg("taskset")
         .args(["-c", &cpu::last().to_string()]);
+    let server = asker.server().context("somebody to ask")?;
     command.args([DNSPERF, "-l", "1", "-c", "1", "-q", "32"]);
-    command.args(["-s", &asker.server().ip().to_string(), "-d"]);
+    command.args(["-s", &server.ip().to_string(), "-d"]);
     let printed = printed(asker.run(command.arg(&queries))?)?;
     figure(&printed, "Queries per second:").with_context(|| format!("dnsperf printed {printed}"))
 }

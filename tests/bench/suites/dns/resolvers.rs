@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lb_userspace::netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,7 +16,7 @@ use veer_tests::deadline::within;
 use veer_tests::engine::{Engine, IMAGE};
 use veer_tests::host::Host;
 
-use super::NAME;
+use super::{Measure, NAME};
 use crate::cpu;
 use crate::proxy::{find, start_pinned};
 use crate::report::Suite;
@@ -77,9 +77,17 @@ pub(super) enum Asker {
         resolv_conf: PathBuf,
     },
     Lab(Arc<Site>),
+    /// In a container of a lab, and asks nobody: what it sends comes back to it.
+    Alone(Arc<Site>),
 }
 
 impl Resolver {
+    /// Whether `measure` can be taken of it: programs that are not ours need somebody to ask.
+    pub(super) fn takes(&self, measure: Measure) -> bool {
+        let is_ours = matches!(measure, Measure::Latency | Measure::Cost | Measure::Two);
+        is_ours || self.asker.server().is_some()
+    }
+
     /// Whether it must not be there while others are measured.
     pub(super) fn disturbs(&self) -> bool {
         matches!(self.work, Work::Veer { .. })
@@ -134,10 +142,12 @@ impl Answering {
 }
 
 impl Asker {
-    pub(super) fn server(&self) -> SocketAddr {
+    /// `None`: itself.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
         match self {
-            Self::Namespace { server, .. } => *server,
-            Self::Lab(_) => INSIDE,
+            Self::Namespace { server, .. } => Some(*server),
+            Self::Lab(_) => Some(INSIDE),
+            Self::Alone(_) => None,
         }
     }
 
@@ -150,7 +160,7 @@ impl Asker {
                 command.args(["--mount", "sh", "-c", bind]).arg(resolv_conf);
                 command
             }
-            Self::Lab(site) => site.inside("client"),
+            Self::Lab(site) | Self::Alone(site) => site.inside("client"),
         }
     }
 
@@ -158,7 +168,7 @@ impl Asker {
     pub(super) fn run(&self, command: &mut Command) -> Result<Output> {
         match self {
             Self::Namespace { namespace, .. } => Ok(namespace.run(|| command.output())??),
-            Self::Lab(site) => site.run(command),
+            Self::Lab(site) | Self::Alone(site) => site.run(command),
         }
     }
 }
@@ -186,7 +196,19 @@ pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
         }
     }
     resolvers.push(veer("veer, userspace", false)?);
-    resolvers.push(veer("veer, kernel", true)?);
+    let kernel = veer("veer, kernel", true)?;
+    let Asker::Lab(site) = &kernel.asker else {
+        bail!("veer is asked in a lab");
+    };
+    resolvers.push(Resolver {
+        name: "a datagram to oneself",
+        asker: Asker::Alone(Arc::clone(site)),
+        work: Work::Always {
+            processes: Vec::new(),
+            _alive: Vec::new(),
+        },
+    });
+    resolvers.push(kernel);
     Ok(resolvers)
 }
 
