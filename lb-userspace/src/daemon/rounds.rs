@@ -112,6 +112,11 @@ impl Rounds {
             self.visited.given_back(*cookie);
         }
         self.take_over(&visits.enter, &names, now);
+        // Whoever came is served now; what follows is for those who went, and for the host.
+        let has_changed = changed || !visits.enter.is_empty();
+        if is_news && has_changed {
+            self.measure(snapshot.caused_at);
+        }
         tracing::debug!(
             changed,
             visits = visits.enter.len(),
@@ -134,10 +139,6 @@ impl Rounds {
             observed,
             desired: Arc::new(desired),
         }));
-        let has_changed = changed || !visits.enter.is_empty();
-        if is_news && has_changed {
-            self.measure(snapshot.caused_at);
-        }
         if visits.enter.len() >= MANY {
             memory::give_back();
         }

@@ -93,6 +93,7 @@ async fn session(
             }
             () = at(follower.look_at) => follower.look(Extent::Incomplete),
             () = at(follower.stray_at) => follower.ask_for_strays(&engine),
+            () = at(follower.ask_doubted_at) => follower.ask_doubted(&engine),
         }
         while let Some(answer) = follower.tasks.try_join_next() {
             follower.answered(&engine, answer?)?;

@@ -27,6 +27,10 @@ use looking::{Glimpsing, Looking};
 /// How long an interface may be nobody's before the Engine is asked whose it is.
 const STRAY: Duration = Duration::from_millis(200);
 
+/// How soon a network is read of which a container has said that it is in it. What the container says is
+/// told first, and many of them ask once.
+const DOUBT: Duration = Duration::from_millis(100);
+
 /// Everything between the Engine's and the kernel's news and the observations.
 pub(super) struct Follower {
     host: Arc<Namespace>,
@@ -53,6 +57,9 @@ pub(super) struct Follower {
     glimpsing: Glimpsing,
     pub(super) look_at: Option<Instant>,
     pub(super) stray_at: Option<Instant>,
+    /// Networks that have not said what a container says of them.
+    doubted: BTreeSet<NetworkId>,
+    pub(super) ask_doubted_at: Option<Instant>,
     pub(super) last_event: Option<SystemTime>,
 }
 
@@ -118,6 +125,8 @@ impl Follower {
             glimpsing: Glimpsing::default(),
             look_at: None,
             stray_at: None,
+            doubted: BTreeSet::new(),
+            ask_doubted_at: None,
             last_event: None,
         }
     }
@@ -132,7 +141,8 @@ impl Follower {
         self.stage = Stage::default();
         self.looking = Looking::default();
         self.glimpsing = Glimpsing::default();
-        (self.look_at, self.stray_at) = (None, None);
+        (self.look_at, self.stray_at, self.ask_doubted_at) = (None, None, None);
+        self.doubted.clear();
     }
 
     /// Whether everything has been read since the last loss.
@@ -159,14 +169,17 @@ impl Follower {
 
     pub(super) fn news(&mut self, engine: &Engine, news: &News) {
         self.last_event = Some(news.at);
-        self.causes.add(news.at);
         tracing::debug!(what = ?news.what, late = ?news.at.elapsed().ok(), "event");
-        for subject in news.tell(&mut self.view) {
+        let is_told = news.tell(&mut self.view);
+        for subject in news.subjects(&self.view) {
             self.causes.read_for(subject.clone(), news.at);
             self.heard.insert(subject.clone());
             self.read(engine, subject);
         }
-        self.news_to_tell();
+        if is_told {
+            self.causes.add(news.at);
+            self.news_to_tell();
+        }
     }
 
     /// Takes in a change of the host's interfaces. Returns what is to be read again for it, `None`
@@ -236,6 +249,14 @@ impl Follower {
         }
     }
 
+    /// Reads the networks that have not confirmed what containers say of them.
+    pub(super) fn ask_doubted(&mut self, engine: &Engine) {
+        self.ask_doubted_at = None;
+        for network in std::mem::take(&mut self.doubted) {
+            self.read(engine, Subject::Network(network));
+        }
+    }
+
     pub(super) fn answered(&mut self, engine: &Engine, answer: Answer) -> Result<(), Lost> {
         match answer {
             Answer::Container(id, result) => {
@@ -277,8 +298,14 @@ impl Follower {
     ) -> Result<(), EngineError> {
         match result {
             Ok(Some(facts)) => {
+                let id = facts.id.clone();
                 for network in self.view.read_container(facts) {
-                    self.read(engine, Subject::Network(network));
+                    if self.is_settled() && self.view.is_attached(&id, &network) {
+                        self.doubted.insert(network);
+                        self.ask_doubted_at.get_or_insert(Instant::now() + DOUBT);
+                    } else {
+                        self.read(engine, Subject::Network(network));
+                    }
                 }
             }
             Ok(None) => self.view.forget(subject),

@@ -62,25 +62,27 @@ impl News {
         Some(Self { at, what })
     }
 
-    /// Takes note of what only events say, and returns what is to be read again.
-    pub(super) fn tell(&self, view: &mut View) -> Vec<Subject> {
+    /// What only events say, and is noted now: whether it may change what is observed.
+    pub(super) fn tell(&self, view: &mut View) -> bool {
         match &self.what {
-            What::Container(id) => vec![Subject::Container(id.clone())],
-            What::Signalled(id, signal) => {
-                view.signalled(id, *signal);
-                Vec::new()
-            }
-            What::Died(id) => {
-                view.died(id);
-                vec![Subject::Container(id.clone())]
-            }
+            What::Signalled(id, signal) => view.signalled(id, *signal),
+            What::Died(id) => view.died(id),
+            What::Connected(_, id) => view.connected(id),
+            What::Container(_) | What::Disconnected(..) | What::Network(_) => false,
+        }
+    }
+
+    /// What is to be read again, with what was told in `view`.
+    pub(super) fn subjects(&self, view: &View) -> Vec<Subject> {
+        match &self.what {
+            What::Signalled(..) => Vec::new(),
+            What::Container(id) | What::Died(id) => vec![Subject::Container(id.clone())],
             What::Connected(network, id) => {
-                view.connected(id);
                 let of_container = Subject::Container(id.clone());
                 let of_network = Subject::Network(network.clone());
                 if is_running(view, id) {
-                    // It says all of it, and then the network is asked for what it says otherwise. At the
-                    // same time they would keep each other, and the Engine, from answering.
+                    // It says all of it, and a moment later the network is asked for what it says otherwise.
+                    // At the same time they would keep each other, and the Engine, from answering.
                     vec![of_container]
                 } else if is_told_at_its_start(view, network, id) {
                     vec![of_network]

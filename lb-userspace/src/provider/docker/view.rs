@@ -44,7 +44,7 @@ pub(super) struct Known {
 }
 
 impl View {
-    /// Takes in an inspection. Returns the networks about which it disagrees with what is known.
+    /// Takes in an inspection. Returns the networks about which it disagrees with what was known.
     pub(super) fn read_container(&mut self, facts: ContainerFacts) -> Vec<NetworkId> {
         self.unreadable
             .remove(&Subject::Container(facts.id.clone()));
@@ -174,30 +174,38 @@ impl View {
         self.unreadable.insert(subject, error);
     }
 
-    pub(super) fn connected(&mut self, container: &ContainerId) {
+    /// Takes note that a container is in one more network. Whether that changes its phase.
+    pub(super) fn connected(&mut self, container: &ContainerId) -> bool {
         let known = self.containers.entry(container.clone()).or_default();
-        known.phase = known.phase.connected();
+        let phase = known.phase.connected();
+        std::mem::replace(&mut known.phase, phase) != known.phase
     }
 
-    pub(super) fn died(&mut self, container: &ContainerId) {
-        if let Some(known) = self.containers.get_mut(container) {
+    /// Takes note that a container has ended. Whether it was known.
+    pub(super) fn died(&mut self, container: &ContainerId) -> bool {
+        let known = self.containers.get_mut(container);
+        let is_known = known.is_some();
+        if let Some(known) = known {
             known.phase = Phase::Idle;
             known.inside = None;
             known.outside = None;
         }
+        is_known
     }
 
     /// Takes note that `signal` was sent. Only what `docker stop` would send means the end; a
-    /// container of which nothing is known yet is read anyway.
-    pub(super) fn signalled(&mut self, container: &ContainerId, signal: Signal) {
+    /// container of which nothing is known yet is read anyway. Whether it changes the phase.
+    pub(super) fn signalled(&mut self, container: &ContainerId, signal: Signal) -> bool {
         let Some(known) = self.containers.get_mut(container) else {
-            return;
+            return false;
         };
         if let Some(facts) = &known.facts
             && (signal == facts.stop_signal || signal == Signal::KILL)
         {
-            known.phase = known.phase.told_to_stop(facts);
+            let phase = known.phase.told_to_stop(facts);
+            return std::mem::replace(&mut known.phase, phase) != known.phase;
         }
+        false
     }
 
     /// Takes note that an interface left the host's namespace. Returns whose it was.
@@ -326,6 +334,12 @@ impl View {
         attached
             .filter_map(|id| Some((id, self.containers.get(id)?)))
             .filter(|(_, known)| known.phase != Phase::Idle)
+    }
+
+    /// Whether `container` is known to be in a served network.
+    pub(super) fn is_attached(&self, container: &ContainerId, network: &NetworkId) -> bool {
+        let networks = self.attached.get(container);
+        networks.is_some_and(|networks| networks.contains(network))
     }
 
     /// Whether something about a container's interfaces is not known that should be, or may be out of

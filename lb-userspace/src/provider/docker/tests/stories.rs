@@ -97,7 +97,9 @@ impl Story {
 
     pub(super) fn heard(&mut self, what: What) -> Vec<Subject> {
         let at = std::time::SystemTime::now();
-        News { at, what }.tell(&mut self.view)
+        let news = News { at, what };
+        news.tell(&mut self.view);
+        news.subjects(&self.view)
     }
 
     pub(super) fn observed(&self) -> Observed {
