@@ -1,4 +1,5 @@
-//! The figures in the documentation: what stands between two marks, made anew by each run.
+//! The figures in the documentation: what stands between two marks. A run makes its suites anew and leaves
+//! the others as they are; each says where and with what it was measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,6 +12,9 @@ use super::{NOISE, Report, Suite};
 /// By suite and target.
 type Reasons<'p> = BTreeMap<(&'p str, &'p str), &'p str>;
 
+/// What a suite begins with.
+const HEADING: &str = "### ";
+
 /// The page with the figures of `report` in the place of those that it has. What somebody wrote
 /// behind a target stays as long as the target does.
 pub(crate) fn recorded(page: &str, report: &Report) -> Result<String> {
@@ -21,8 +25,8 @@ pub(crate) fn recorded(page: &str, report: &Report) -> Result<String> {
     let (old, after) = rest
         .split_once(&end)
         .with_context(|| format!("there is no line `{end}`"))?;
-    let figures = figures(report, &reasons(old));
-    Ok(format!("{before}{begin}\n{figures}{end}{after}"))
+    let figures = figures(report, old);
+    Ok(format!("{before}{begin}\n\n{figures}{end}{after}"))
 }
 
 fn marks(emulated: bool) -> [String; 2] {
@@ -37,7 +41,7 @@ fn marks(emulated: bool) -> [String; 2] {
 fn reasons(old: &str) -> Reasons<'_> {
     let (mut suite, mut reasons) = ("", Reasons::new());
     for line in old.lines() {
-        suite = line.strip_prefix("### ").unwrap_or(suite);
+        suite = line.strip_prefix(HEADING).unwrap_or(suite);
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let ["", target, _, "met" | "missed" | "not measured", reason, ""] = cells[..] else {
             continue;
@@ -49,24 +53,42 @@ fn reasons(old: &str) -> Reasons<'_> {
     reasons
 }
 
-fn figures(report: &Report, reasons: &Reasons<'_>) -> String {
-    let machine = &report.machine;
-    let mut text = format!("\n{}.\n", machine.line(report.rounds));
+/// The suites of `old` in their order, those of `report` made anew or added.
+fn figures(report: &Report, old: &str) -> String {
+    let reasons = reasons(old);
+    let mut sections: Vec<(&str, String)> = old
+        .split(HEADING)
+        .skip(1)
+        .map(|section| {
+            let name = section.lines().next().unwrap_or_default();
+            (name, format!("{HEADING}{}\n\n", section.trim_end()))
+        })
+        .collect();
     for suite in &report.suites {
-        let _ = write!(text, "\n### {}\n", suite.name);
-        let notes = suite
-            .left_out
-            .iter()
-            .map(|left_out| format!("Left out: {left_out}"));
-        for note in suite.settings.iter().cloned().chain(notes) {
-            let _ = write!(text, "\n- {note}");
+        let new = section(report, suite, &reasons);
+        match sections.iter_mut().find(|(name, _)| *name == suite.name) {
+            Some((_, section)) => *section = new,
+            None => sections.push((&suite.name, new)),
         }
-        if !suite.settings.is_empty() || !suite.left_out.is_empty() {
-            text.push('\n');
-        }
-        targets(&mut text, suite, reasons);
-        grid(&mut text, suite);
     }
+    sections.into_iter().map(|(_, section)| section).collect()
+}
+
+fn section(report: &Report, suite: &Suite, reasons: &Reasons<'_>) -> String {
+    let line = report.machine.line(report.rounds);
+    let mut text = format!("{HEADING}{}\n\n{line}.\n", suite.name);
+    let notes = suite
+        .left_out
+        .iter()
+        .map(|left_out| format!("Left out: {left_out}"));
+    for note in suite.settings.iter().cloned().chain(notes) {
+        let _ = write!(text, "\n- {note}");
+    }
+    if !suite.settings.is_empty() || !suite.left_out.is_empty() {
+        text.push('\n');
+    }
+    targets(&mut text, suite, reasons);
+    grid(&mut text, suite);
     text.push('\n');
     text
 }
@@ -175,6 +197,29 @@ mod tests {
             "{second}"
         );
         assert_eq!(recorded(&second, &report(9.0)).unwrap(), second);
+    }
+
+    #[test]
+    fn a_run_of_one_suite_leaves_the_others_as_they_are() {
+        let page = "<!-- figures -->\n<!-- end of figures -->\n";
+        let mut other = report(1.0);
+        other.suites[0].name = "other".to_owned();
+        let both = recorded(&recorded(page, &report(20.0)).unwrap(), &other).unwrap();
+        assert!(both.contains("| 20.0 | missed |") && both.contains("### other\n"));
+
+        let mut newer = report(9.0);
+        newer.machine.commit = "d".to_owned();
+        let again = recorded(&both, &newer).unwrap();
+
+        let [ours, others] = again.split_once("### other").unwrap().into();
+        assert!(
+            ours.contains("commit d") && ours.contains("| 9.00 | met |"),
+            "{again}"
+        );
+        assert!(
+            others.contains("commit c") && others.contains("| 1.00 | met |"),
+            "{again}"
+        );
     }
 
     #[test]

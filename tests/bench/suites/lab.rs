@@ -108,27 +108,18 @@ impl Site {
         self.veer(&["lab", "up", "--file", path]).map(drop)
     }
 
-    /// A command inside a container of the lab, up to the program itself.
-    pub(super) fn inside(&self, container: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["lab", "exec", container, "--"]);
-        command
-    }
-
-    /// What a command prints that runs on this host.
-    pub(super) fn run(&self, command: &mut Command) -> Result<Output> {
-        Ok(self.host.run(|| command.output())??)
-    }
-
     /// A daemon with this configuration.
     pub(super) fn daemon(&self, config: &str) -> Result<Daemon> {
         self.start("lab", config)
     }
 
-    /// A daemon that follows the Engine at `socket`.
-    pub(super) fn following(&self, socket: &Path) -> Result<Daemon> {
+    /// A daemon that follows the Engine at `socket`, with this configuration besides.
+    pub(super) fn following(&self, socket: &Path, config: &str) -> Result<Daemon> {
         let socket = socket.to_str().context("a path in UTF-8")?;
-        self.start("docker", &format!("[engine]\nsocket = {socket:?}\n"))
+        self.start(
+            "docker",
+            &format!("[engine]\nsocket = {socket:?}\n{config}"),
+        )
     }
 
     /// Has the daemon read another configuration.

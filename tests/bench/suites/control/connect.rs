@@ -11,6 +11,7 @@ use serde::Deserialize;
 use veer_tests::engine::{Engine, IMAGE};
 
 use super::super::lab::{Latency, Site, host};
+use super::computing::Computing;
 use super::{PATIENCE, REST, until};
 
 /// Where the Engine's data is in memory: it writes down each connection before it lets anybody ask
@@ -26,6 +27,8 @@ pub(super) struct Connected {
     pub(super) veer: Latency,
     /// Until the Engine, with nobody else there, had said what the container is.
     pub(super) engine: Latency,
+    /// What the machine makes of computing alone, meanwhile.
+    pub(super) computing: Latency,
 }
 
 /// For each round the time from the Engine's event on, of so many connections of containers that run. `None`,
@@ -47,9 +50,12 @@ pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Vec<Co
     let engine = Engine::start_with(namespace, &arguments);
     let town = Town::new(&engine, connections);
     let round = |_| {
+        let engine = town.asked()?;
+        let mut computing = Computing::new();
         Ok(Connected {
-            engine: town.asked()?,
-            veer: town.served(&site)?,
+            engine,
+            veer: town.served(&site, &mut computing)?,
+            computing: latency(computing.times),
         })
     };
     (0..rounds).map(round).collect::<Result<_>>().map(Ok)
@@ -96,14 +102,17 @@ impl<'a> Town<'a> {
     }
 
     /// How long every connection takes until veer serves it.
-    fn served(&self, site: &Site) -> Result<Latency> {
-        let daemon = site.following(&self.engine.socket())?;
+    fn served(&self, site: &Site, computing: &mut Computing) -> Result<Latency> {
+        let daemon = site.following(&self.engine.socket(), "")?;
         site.until_served(self.containers, &daemon)?;
         self.connect(|connected| {
             until(|| {
                 let status = site.status().context("ask the daemon")?;
                 Ok(status.counts.endpoints == self.containers + connected)
-            })
+            })?;
+            sleep(REST);
+            computing.take();
+            Ok(())
         })?;
         let latency = site.status().context("ask the daemon")?.latency;
         let connections = self.connections();
@@ -153,6 +162,17 @@ fn container(number: usize) -> String {
     format!("web{number}")
 }
 
+/// Of at least one time.
+fn latency(mut times: Vec<Duration>) -> Latency {
+    times.sort();
+    let at = |share: usize| times[(times.len() * share).div_ceil(100) - 1];
+    Latency {
+        count: times.len(),
+        p50_microseconds: at(50).as_secs_f64() * 1e6,
+        p99_microseconds: at(99).as_secs_f64() * 1e6,
+    }
+}
+
 /// A thread that asks an Engine about each container that is connected, as soon as it hears of it.
 struct Asking(JoinHandle<Result<Vec<Duration>>>);
 
@@ -198,14 +218,8 @@ impl Asking {
 
     fn finish(self) -> Result<Latency> {
         let times = self.0.join();
-        let mut times = times.map_err(|_| anyhow::anyhow!("who asks the Engine panicked"))??;
-        times.sort();
-        let at = |share: usize| times[(times.len() * share).div_ceil(100) - 1];
-        Ok(Latency {
-            count: times.len(),
-            p50_microseconds: at(50).as_secs_f64() * 1e6,
-            p99_microseconds: at(99).as_secs_f64() * 1e6,
-        })
+        let times = times.map_err(|_| anyhow::anyhow!("who asks the Engine panicked"))??;
+        Ok(latency(times))
     }
 }
 

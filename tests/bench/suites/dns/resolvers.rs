@@ -1,20 +1,22 @@
 //! The name servers that are compared, each with a container that asks it.
+//!
+//! They are on one host: an Engine's, with the rules that Docker has there and in its containers.
 
 use std::any::Any;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lb_userspace::netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 use veer_tests::deadline::within;
 use veer_tests::engine::{Engine, IMAGE};
-use veer_tests::host::Host;
 
 use super::{Measure, NAME};
 use crate::cpu;
@@ -28,6 +30,9 @@ const START: Duration = Duration::from_secs(20);
 /// Where Docker's resolver and veer's are asked.
 const INSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
 
+/// Who asks Docker's resolver and veer's.
+const CLIENT: &str = "client";
+
 /// A name server.
 pub(super) struct Resolver {
     pub(super) name: &'static str,
@@ -39,12 +44,28 @@ enum Work {
     /// It answers all the time.
     Always {
         processes: Vec<u32>,
-        /// What ends with it, in this order, and before the place that it serves.
+        /// What ends with it, in this order.
         _alive: Vec<Box<dyn Any>>,
     },
-    /// veer, which answers while it is measured: its programs on sockets run for every process of the
-    /// machine.
-    Veer { site: Arc<Site>, in_kernel: bool },
+    /// veer with this configuration, which answers while it is measured: its programs on sockets run for
+    /// every process of the machine.
+    Veer(Rc<Town>, Setting),
+}
+
+/// How veer answers.
+#[derive(Clone, Copy)]
+struct Setting {
+    in_kernel: bool,
+    /// Docker's rules are taken out of containers.
+    no_conntrack: bool,
+}
+
+/// A host with an Engine. When it goes, so does everything on it.
+struct Town {
+    // Before the Engine: what is left of veer is removed from its containers.
+    site: Site,
+    engine: Engine,
+    host: Namespace,
 }
 
 /// A name server at work.
@@ -57,79 +78,130 @@ pub(super) struct Answering {
 /// A daemon of which nothing is left when this goes.
 struct Installed {
     daemon: Option<Daemon>,
-    site: Arc<Site>,
+    town: Rc<Town>,
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
         drop(self.daemon.take());
-        if let Err(error) = self.site.veer(&["uninstall"]) {
+        if let Err(error) = self.town.site.veer(&["uninstall"]) {
             eprintln!("{error:#}");
         }
     }
 }
 
 /// Where a program runs that asks.
-pub(super) enum Asker {
-    Namespace {
-        namespace: Namespace,
-        server: SocketAddr,
-        resolv_conf: PathBuf,
-    },
-    Lab(Arc<Site>),
-    /// In a container of a lab, and asks nobody: what it sends comes back to it.
-    Alone(Arc<Site>),
+pub(super) struct Asker {
+    namespace: Namespace,
+    /// `None`: nobody is asked, and what is sent comes back.
+    pub(super) server: Option<SocketAddr>,
+    resolv_conf: PathBuf,
+    _folder: TempDir,
 }
 
-impl Resolver {
-    /// Whether `measure` can be taken of it: programs that are not ours need somebody to ask.
-    pub(super) fn takes(&self, measure: Measure) -> bool {
-        let is_ours = matches!(measure, Measure::Latency | Measure::Cost | Measure::Two);
-        is_ours || self.asker.server().is_some()
-    }
-
-    /// Whether it must not be there while others are measured.
-    pub(super) fn disturbs(&self) -> bool {
-        matches!(self.work, Work::Veer { .. })
-    }
-
-    /// Has it answer until what is returned goes.
-    pub(super) fn answer(&self) -> Result<Answering> {
-        let (site, in_kernel) = match &self.work {
-            Work::Always { processes, .. } => {
-                return Ok(Answering {
-                    processes: processes.clone(),
-                    _veer: None,
-                });
-            }
-            Work::Veer { site, in_kernel } => (site, *in_kernel),
+impl Town {
+    fn start() -> Result<Self> {
+        if let Some(program) = Engine::lacks() {
+            bail!("{program} is not installed: `cargo xtask bench` installs it");
+        }
+        let host = host()?;
+        let town = Self {
+            site: Site::on(host.try_clone()?)?,
+            engine: Engine::start(host.try_clone()?),
+            host,
         };
-        let daemon = site.daemon(&format!("[dns]\nkernel = {in_kernel}\n"))?;
+        town.network("front", "10.61.0.0/24");
+        town.container("front", NAME);
+        town.container("front", CLIENT);
+        Ok(town)
+    }
+
+    fn network(&self, name: &str, subnet: &str) {
+        let words = ["network", "create", "--subnet", subnet, name];
+        self.engine.docker(words);
+    }
+
+    fn container(&self, network: &str, name: &str) {
+        let words = format!("run -d --name {name} --network {network} {IMAGE} sleep 100000");
+        self.engine.docker(words.split(' '));
+    }
+
+    /// Docker's own resolver.
+    fn docker(self: &Rc<Self>) -> Result<Resolver> {
+        Ok(Resolver {
+            name: "Docker",
+            asker: self.asker(CLIENT, Some(INSIDE))?,
+            work: Work::Always {
+                processes: vec![self.engine.pid()],
+                _alive: vec![Box::new(Rc::clone(self))],
+            },
+        })
+    }
+
+    /// How many there are that run.
+    fn containers(&self) -> usize {
+        self.engine.docker(["ps", "-q"]).lines().count()
+    }
+
+    /// The container asks `server`.
+    fn asker(&self, container: &str, server: Option<SocketAddr>) -> Result<Asker> {
+        Asker::new(self.engine.namespace_of(container), server)
+    }
+
+    /// The daemon, once it answers as it is set.
+    fn veer(self: &Rc<Self>, setting: Setting, asker: &Asker) -> Result<Answering> {
+        let Setting {
+            in_kernel,
+            no_conntrack,
+        } = setting;
+        let config = format!("[dns]\nkernel = {in_kernel}\nno_conntrack = {no_conntrack}\n");
+        let daemon = self.site.following(&self.engine.socket(), &config)?;
         let processes = vec![daemon.id()];
-        let served = site.until_served(2, &daemon);
+        let served = self.site.until_served(self.containers(), &daemon);
         let installed = Installed {
             daemon: Some(daemon),
-            site: Arc::clone(site),
+            town: Rc::clone(self),
         };
         served?;
-        if in_kernel {
-            self.until_in_kernel(site)?;
-        }
+        within(START, "veer answers as it is set", || {
+            self.answers_in_kernel(asker) == in_kernel && asker.has_rules() != no_conntrack
+        });
         Ok(Answering {
             processes,
             _veer: Some(installed),
         })
     }
 
-    /// Asks until the kernel answers, which comes after everything is served.
-    fn until_in_kernel(&self, site: &Site) -> Result<()> {
-        let begun = Instant::now();
-        while site.status().is_none_or(|status| status.dns.in_kernel == 0) {
-            ensure!(begun.elapsed() < START, "the kernel answers nothing");
-            let mut command = self.asker.inside();
-            self.asker.run(command.args(["getent", "ahosts", NAME]))?;
+    /// Whether the kernel has answered when the name was asked for once more, which it does not do at once
+    /// after everything is served.
+    fn answers_in_kernel(&self, asker: &Asker) -> bool {
+        let asked = asker.run(asker.inside().args(["getent", "ahosts", NAME]));
+        let status = self.site.status();
+        asked.is_ok() && status.is_some_and(|status| status.dns.in_kernel > 0)
+    }
+}
+
+impl Resolver {
+    /// Whether `measure` can be taken of it: programs that are not ours need somebody to ask.
+    pub(super) fn takes(&self, measure: Measure) -> bool {
+        let is_ours = matches!(measure, Measure::Latency | Measure::Cost | Measure::Two);
+        is_ours || self.asker.server.is_some()
+    }
+
+    /// Whether it must not be there while others are measured.
+    pub(super) fn disturbs(&self) -> bool {
+        matches!(self.work, Work::Veer(..))
+    }
+
+    /// Has it answer until what is returned goes.
+    pub(super) fn answer(&self) -> Result<Answering> {
+        match &self.work {
+            Work::Always { processes, .. } => Ok(Answering {
+                processes: processes.clone(),
+                _veer: None,
+            }),
+            Work::Veer(town, setting) => town.veer(*setting, &self.asker),
         }
-        Ok(())
     }
 }
 
@@ -142,47 +214,49 @@ impl Answering {
 }
 
 impl Asker {
-    /// `None`: itself.
-    pub(super) fn server(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Namespace { server, .. } => Some(*server),
-            Self::Lab(_) => Some(INSIDE),
-            Self::Alone(_) => None,
-        }
+    fn new(namespace: Namespace, server: Option<SocketAddr>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let resolv_conf = folder.path().join("resolv.conf");
+        // As in Docker's user-defined networks.
+        let server_line = server.map(|server| format!("nameserver {}\n", server.ip()));
+        let text = server_line.unwrap_or_default() + "options ndots:0\n";
+        fs::write(&resolv_conf, text)?;
+        Ok(Self {
+            namespace,
+            server,
+            resolv_conf,
+            _folder: folder,
+        })
     }
 
     /// A command that sees the server in `/etc/resolv.conf`, up to the program itself.
     pub(super) fn inside(&self) -> Command {
-        match self {
-            Self::Namespace { resolv_conf, .. } => {
-                let bind = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", bind]).arg(resolv_conf);
-                command
-            }
-            Self::Lab(site) | Self::Alone(site) => site.inside("client"),
-        }
+        let bind = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", bind])
+            .arg(&self.resolv_conf);
+        command
     }
 
     /// What such a command prints.
     pub(super) fn run(&self, command: &mut Command) -> Result<Output> {
-        match self {
-            Self::Namespace { namespace, .. } => Ok(namespace.run(|| command.output())??),
-            Self::Lab(site) | Self::Alone(site) => site.run(command),
-        }
+        Ok(self.namespace.run(|| command.output())??)
+    }
+
+    /// Whether Docker's rules for its resolver are there.
+    fn has_rules(&self) -> bool {
+        let listed = self.run(Command::new("iptables").args(["-t", "nat", "-S"]));
+        listed.is_ok_and(|listed| String::from_utf8_lossy(&listed.stdout).contains("DOCKER_OUTPUT"))
     }
 }
 
 /// Every name server that this machine has; the others are noted as left out.
 pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
-    let mut resolvers = Vec::new();
-    match docker() {
-        Ok(Some(resolver)) => resolvers.push(resolver),
-        Ok(None) => suite.left_out.push("Docker is not installed".to_owned()),
-        Err(error) => suite.left_out.push(format!("Docker: {error:#}")),
-    }
-    for server in &SERVERS {
-        match server.start() {
+    let town = Rc::new(Town::start()?);
+    let mut resolvers = vec![town.docker()?];
+    for (number, server) in SERVERS.iter().enumerate() {
+        match server.start(&town, number) {
             Ok(Some(resolver)) => {
                 resolvers.push(resolver);
                 let setting = format!("{}: {}", server.name, server.settings);
@@ -195,68 +269,39 @@ pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
             Err(error) => suite.left_out.push(format!("{}: {error:#}", server.name)),
         }
     }
-    resolvers.push(veer("veer, userspace", false)?);
-    let kernel = veer("veer, kernel", true)?;
-    let Asker::Lab(site) = &kernel.asker else {
-        bail!("veer is asked in a lab");
-    };
-    resolvers.push(Resolver {
+    resolvers.push(alone()?);
+    let variants = [
+        ("veer, userspace", false, false),
+        ("veer, kernel", true, false),
+        ("veer, kernel, no_conntrack", true, true),
+    ];
+    for (name, in_kernel, no_conntrack) in variants {
+        let setting = Setting {
+            in_kernel,
+            no_conntrack,
+        };
+        resolvers.push(Resolver {
+            name,
+            asker: town.asker(CLIENT, Some(INSIDE))?,
+            work: Work::Veer(Rc::clone(&town), setting),
+        });
+    }
+    Ok(resolvers)
+}
+
+/// A client in a namespace without any rules, which is sent what it sends.
+fn alone() -> Result<Resolver> {
+    Ok(Resolver {
         name: "a datagram to oneself",
-        asker: Asker::Alone(Arc::clone(site)),
+        asker: Asker::new(host()?, None)?,
         work: Work::Always {
             processes: Vec::new(),
             _alive: Vec::new(),
         },
-    });
-    resolvers.push(kernel);
-    Ok(resolvers)
-}
-
-/// An Engine of our own, without veer.
-fn docker() -> Result<Option<Resolver>> {
-    if Engine::lacks().is_some() {
-        return Ok(None);
-    }
-    let engine = Engine::start(host()?);
-    engine.docker(["network", "create", "front"]);
-    for name in [NAME, "client"] {
-        let words = format!("run -d --name {name} --network front {IMAGE} sleep 100000");
-        engine.docker(words.split(' '));
-    }
-    let folder = tempfile::tempdir()?;
-    let asker = Asker::Namespace {
-        namespace: engine.namespace_of("client"),
-        server: INSIDE,
-        resolv_conf: resolv_conf(folder.path(), INSIDE)?,
-    };
-    Ok(Some(Resolver {
-        name: "Docker",
-        asker,
-        work: Work::Always {
-            processes: vec![engine.pid()],
-            _alive: vec![Box::new(engine), Box::new(folder)],
-        },
-    }))
-}
-
-fn veer(name: &'static str, in_kernel: bool) -> Result<Resolver> {
-    let site = Site::new()?;
-    let container =
-        |name: &str| format!("[[container]]\nname = \"{name}\"\nnetworks = [\"front\"]\n");
-    site.lab(&format!(
-        "[[network]]\nname = \"front\"\nsubnets = [\"10.61.0.0/24\"]\n{}{}",
-        container(NAME),
-        container("client")
-    ))?;
-    let site = Arc::new(site);
-    Ok(Resolver {
-        name,
-        asker: Asker::Lab(Arc::clone(&site)),
-        work: Work::Veer { site, in_kernel },
     })
 }
 
-/// A program that answers at the gateway's address.
+/// A program that answers at the gateway's address of a network of its own.
 struct Server {
     name: &'static str,
     settings: &'static str,
@@ -342,17 +387,20 @@ impl Drop for Background {
 
 impl Server {
     /// `None` where there is no such program.
-    fn start(&self) -> Result<Option<Resolver>> {
+    fn start(&self, town: &Rc<Town>, number: usize) -> Result<Option<Resolver>> {
         let Some(program) = find(self.program)?.or_else(|| of_podman(self.program)) else {
             return Ok(None);
         };
-        let host = Host::new();
-        let network = host.network();
-        let [web, client] = host.stations(&network, [NAME, "client"]);
-        let gateway = Ipv4Addr::new(10, 77, network.number, 1);
+        let name = self.name;
+        let network = 62 + number as u8;
+        let address = |host| Ipv4Addr::new(10, network, 0, host);
+        let gateway = address(1);
+        town.network(name, &format!("{}/24", address(0)));
+        town.container(name, name);
         let server = SocketAddr::new(gateway.into(), 53);
+        let asker = town.asker(name, Some(server))?;
         let folder = tempfile::tempdir()?;
-        let (file, config) = (self.config)(gateway, web.v4);
+        let (file, config) = (self.config)(gateway, address(200));
         let settings = folder.path().join("settings");
         fs::create_dir(&settings)?;
         fs::write(settings.join(file), config)?;
@@ -363,12 +411,13 @@ impl Server {
             .args((self.arguments)(&settings))
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?);
-        let mut child = start_pinned(&host.namespace, &mut command)?;
+        let mut child = start_pinned(&town.host, &mut command)?;
         let mut answers = false;
         let is_over =
             |child: &mut veer_tests::child::Guarded| self.number.is_none() && !child.is_running();
         within(START, "the name server answers or ends", || {
-            answers = client.run(|| is_answered(server)).unwrap_or(false);
+            let asked = asker.namespace.run(|| is_answered(server));
+            answers = asked.is_ok_and(|answered| answered.unwrap_or(false));
             answers || is_over(&mut child)
         });
         let said = fs::read_to_string(&log).unwrap_or_default();
@@ -383,19 +432,13 @@ impl Server {
                 number
             }
         };
-        let asker = Asker::Namespace {
-            namespace: client.namespace,
-            server,
-            resolv_conf: resolv_conf(folder.path(), server)?,
-        };
         alive.extend([
             Box::new(child) as Box<dyn Any>,
-            Box::new(web),
-            Box::new(host),
             Box::new(folder),
+            Box::new(Rc::clone(town)),
         ]);
         Ok(Some(Resolver {
-            name: self.name,
+            name,
             asker,
             work: Work::Always {
                 processes: vec![process],
@@ -420,12 +463,4 @@ fn of_podman(program: &str) -> Option<PathBuf> {
     let mut places = std::env::split_paths(&path)
         .filter_map(|folder| Some(folder.parent()?.join("lib/podman").join(program)));
     places.find(|place| place.is_file())
-}
-
-/// A `resolv.conf` that names `server`, as in Docker's user-defined networks.
-fn resolv_conf(folder: &Path, server: SocketAddr) -> Result<PathBuf> {
-    let path = folder.join("resolv.conf");
-    let text = format!("nameserver {}\noptions ndots:0\n", server.ip());
-    fs::write(&path, text)?;
-    Ok(path)
 }
