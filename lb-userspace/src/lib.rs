@@ -15,6 +15,7 @@ pub mod instance;
 pub mod model;
 pub mod netns;
 pub mod nft;
+pub mod priority;
 pub mod provider;
 pub mod reconcile;
 pub mod sysctl;

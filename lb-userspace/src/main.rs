@@ -22,7 +22,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
+    cli.prepare();
+    // One for what is heard, beside this one for what is done about it: a piece of news that several threads
+    // hand to each other waits for a processor each time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()?;
     let mut out = stdout().lock();

@@ -58,7 +58,7 @@ struct Bench {
     /// Where the report goes
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     output: PathBuf,
-    /// Write the figures into docs/benchmarks.md, in the place of the last ones
+    /// Write the figures into docs/benchmarks.md, in the place of the last ones of the same suites
     #[arg(long)]
     record: bool,
     /// Take the figures of a run's report.json instead of measuring

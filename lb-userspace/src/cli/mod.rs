@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::api::Client;
 use crate::instance::Instance;
+use crate::priority;
 
 pub use exit::Exit;
 
@@ -72,6 +73,14 @@ enum Verb {
 }
 
 impl Cli {
+    /// What is to be done before there are other threads.
+    pub fn prepare(&self) {
+        if let Verb::Run(_) = self.verb {
+            // The daemon tells if it is not.
+            let _ = priority::raise();
+        }
+    }
+
     /// Does what was asked for and prints to `out`.
     pub async fn run(self, out: &mut impl Write) -> anyhow::Result<Exit> {
         let socket = self.socket;

@@ -49,6 +49,7 @@ use crate::dns::{self, Dns};
 use crate::engine::Habits;
 use crate::model::{Host, Notice};
 use crate::netns::{HostWatch, Namespace, watch_host};
+use crate::priority;
 use crate::provider::{Feed, ProviderHealth};
 
 pub use settings::{ConfigSource, Overrides};
@@ -123,6 +124,12 @@ impl Daemon {
         let (mut datapath, adopted) = block_in_place(|| Datapath::open(&places))?;
         let instance = places.instance.clone();
         tracing::info!(%instance, adopted = adopted.found, "the datapath is loaded");
+        if !priority::is_raised() {
+            tracing::info!(
+                "the daemon waits for processors like any other process: it was given a nice value, or lacks \
+                 CAP_SYS_NICE"
+            );
+        }
         let warnings: Vec<_> = adopted.warnings.iter().map(Notice::from).collect();
         for notice in &warnings {
             tracing::warn!(subject = %notice.subject, message = %notice.message, "notice");

@@ -13,6 +13,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use host::Host;
+use lb_userspace::priority::{DAEMON, USUAL};
+use rustix::process::{Pid, getpriority_process};
 
 #[test]
 fn a_name_is_balanced_exactly_over_its_members() {
@@ -240,6 +242,24 @@ fn an_audit_free_idle_daemon_says_nothing_twice() {
     messages.sort_by_key(|(_, message)| *message);
     messages.dedup_by_key(|(_, message)| *message);
     assert_eq!(messages.len(), all, "{log}");
+}
+
+#[test]
+fn the_daemon_comes_before_others_and_the_processes_of_its_lab_do_not() {
+    let host = Host::new();
+    // It brings up the lab by itself.
+    let daemon = host.start_daemon();
+    let process = host.state_folder().join("lab/run/member-1");
+    let process = std::fs::read_to_string(process).unwrap();
+    let member: i32 = process.split(' ').next().unwrap().parse().unwrap();
+    let nice = |process: i32| getpriority_process(Pid::from_raw(process)).unwrap();
+
+    let [daemon, member] = [daemon.id().cast_signed(), member].map(nice);
+
+    // Whoever runs the tests may have chosen a nice value for them.
+    let own = getpriority_process(None).unwrap();
+    let expected = if own == USUAL { DAEMON } else { own };
+    assert_eq!((daemon, member), (expected, own));
 }
 
 #[test]

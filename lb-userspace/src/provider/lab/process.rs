@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use crate::priority;
+
 /// How long a process has to end by itself after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -26,8 +28,10 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `command` as the leader of a group of its own, without input, with `log` as output.
-    /// Inherits the namespaces of the calling thread.
+    /// Inherits the namespaces of the calling thread, which waits like any other afterwards: it is no
+    /// longer the daemon's.
     pub(super) fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
+        priority::give_way()?;
         let log = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
