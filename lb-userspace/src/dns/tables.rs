@@ -49,7 +49,12 @@ impl Tool {
     pub(super) fn remove(self, rules: &str) -> io::Result<()> {
         match self {
             Self::Nftables => self.load(&format!("delete {TABLE}\n")),
-            Self::Legacy | Self::Iptables => self.load(&removal(rules)),
+            Self::Legacy => self.load(&removal(rules)),
+            Self::Iptables => {
+                self.load(&removal(rules))?;
+                remove_empty_chains();
+                Ok(())
+            }
         }
     }
 
@@ -122,6 +127,14 @@ pub(super) fn port(rules: &str, protocol: &str) -> Option<u16> {
 fn has_legacy_table() -> bool {
     let names = fs::read_to_string("/proc/thread-self/net/ip_tables_names");
     names.is_ok_and(|names| names.lines().any(|name| name == "nat"))
+}
+
+/// Takes away the chains of iptables over nftables in which Docker's rules were, if nobody else has rules
+/// there: without them no packet passes a hook for NAT. iptables makes them again when it needs them.
+fn remove_empty_chains() {
+    let chains = ["OUTPUT", "POSTROUTING"].map(|chain| format!("delete chain ip nat {chain}\n"));
+    // Where nft is not installed, or refuses because there are rules, they stay and do no harm.
+    let _ = run(Command::new("nft").args(["-f", "-"]), &chains.concat());
 }
 
 /// The lines of a saved table that make Docker's chains and lead to them; `None` if there are none.
