@@ -11,6 +11,10 @@ use crate::tool::run;
 /// Docker's chains in the table `nat`.
 const CHAINS: [&str; 2] = ["DOCKER_OUTPUT", "DOCKER_POSTROUTING"];
 
+/// Takes away the chains of iptables over nftables that led to Docker's, if they are empty: without them no
+/// packet passes a hook for NAT. iptables makes them again when it needs them.
+const EMPTY_CHAINS: &str = "*nat\n-X OUTPUT\n-X POSTROUTING\nCOMMIT\n";
+
 /// Docker's table, where its `firewall-backend` is `nftables`.
 const TABLE: &str = "table ip docker-dns";
 
@@ -52,7 +56,9 @@ impl Tool {
             Self::Legacy => self.load(&removal(rules)),
             Self::Iptables => {
                 self.load(&removal(rules))?;
-                remove_empty_chains();
+                // Refused where somebody has rules in them, and by iptables before 1.8.8: then they stay, and do
+                // no harm.
+                let _ = self.iptables("restore", &["--noflush"], EMPTY_CHAINS);
                 Ok(())
             }
         }
@@ -127,14 +133,6 @@ pub(super) fn port(rules: &str, protocol: &str) -> Option<u16> {
 fn has_legacy_table() -> bool {
     let names = fs::read_to_string("/proc/thread-self/net/ip_tables_names");
     names.is_ok_and(|names| names.lines().any(|name| name == "nat"))
-}
-
-/// Takes away the chains of iptables over nftables in which Docker's rules were, if nobody else has rules
-/// there: without them no packet passes a hook for NAT. iptables makes them again when it needs them.
-fn remove_empty_chains() {
-    let chains = ["OUTPUT", "POSTROUTING"].map(|chain| format!("delete chain ip nat {chain}\n"));
-    // Where nft is not installed, or refuses because there are rules, they stay and do no harm.
-    let _ = run(Command::new("nft").args(["-f", "-"]), &chains.concat());
 }
 
 /// The lines of a saved table that make Docker's chains and lead to them; `None` if there are none.
