@@ -5,12 +5,22 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 use super::error::DatapathError;
 use crate::instance::Instance;
+
+/// How long a dead daemon may still have the lock. A program that it was just starting when it was killed has a
+/// copy of the file until that program runs.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+/// How often it is tried again meanwhile.
+const TICK: Duration = Duration::from_millis(5);
 
 /// The right to serve an instance, until this value or the process is gone.
 #[derive(Debug)]
@@ -20,8 +30,24 @@ pub(super) struct Lock {
 
 impl Lock {
     /// Takes the lock in the instance's `folder`, which is made if it is missing. Fails with
-    /// [`DatapathError::AlreadyServed`] while somebody else has it.
+    /// [`DatapathError::AlreadyServed`] while somebody else has it. Waits for what a daemon that was killed
+    /// has left behind.
     pub(super) fn take(folder: &Path, instance: &Instance) -> Result<Self, DatapathError> {
+        let deadline = Instant::now() + LEFT_BEHIND;
+        loop {
+            let result = Self::try_take(folder, instance);
+            let is_left_behind = matches!(
+                result,
+                Err(DatapathError::AlreadyServed { pid: Some(pid), .. }) if is_gone(pid)
+            );
+            if !is_left_behind || Instant::now() >= deadline {
+                return result;
+            }
+            sleep(TICK);
+        }
+    }
+
+    fn try_take(folder: &Path, instance: &Instance) -> Result<Self, DatapathError> {
         fs::create_dir_all(folder).map_err(DatapathError::file("create folder", folder))?;
         let path = folder.join("lock");
         let file = open(&path).map_err(DatapathError::file("open lock", &path))?;
@@ -61,9 +87,39 @@ fn read_pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// Whether there is no such process.
+fn is_gone(pid: u32) -> bool {
+    kill(Pid::from_raw(pid.cast_signed()), None) == Err(Errno::ESRCH)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    #[test]
+    fn what_a_dead_daemon_has_left_behind_is_waited_for() {
+        let state = tempfile::tempdir().unwrap();
+        let instance = Instance::of(7);
+        let mut dead = Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        fs::write(state.path().join("lock"), format!("{}\n", dead.id())).unwrap();
+        // As a program does that is being started: it has the file and says nothing.
+        let file = open(&state.path().join("lock")).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+
+        let refused = Lock::try_take(state.path(), &instance);
+        let waits = std::thread::scope(|scope| {
+            let waits = scope.spawn(|| Lock::take(state.path(), &instance).is_ok());
+            drop(held);
+            waits.join().unwrap()
+        });
+
+        let by = |pid| matches!(refused, Err(DatapathError::AlreadyServed { pid: Some(it), .. }) if it == pid);
+        assert!(by(dead.id()) && is_gone(dead.id()));
+        assert!(waits && !is_gone(process::id()));
+    }
 
     #[test]
     fn only_one_serves_an_instance_and_the_other_learns_who() {
