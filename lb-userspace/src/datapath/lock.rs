@@ -34,16 +34,27 @@ impl Lock {
     /// has left behind.
     pub(super) fn take(folder: &Path, instance: &Instance) -> Result<Self, DatapathError> {
         let deadline = Instant::now() + LEFT_BEHIND;
+        Self::take_while(folder, instance, || {
+            sleep(TICK);
+            Instant::now() < deadline
+        })
+    }
+
+    /// Tries again as long as `wait` says so, while it is a dead daemon that has the lock.
+    fn take_while(
+        folder: &Path,
+        instance: &Instance,
+        mut wait: impl FnMut() -> bool,
+    ) -> Result<Self, DatapathError> {
         loop {
             let result = Self::try_take(folder, instance);
             let is_left_behind = matches!(
                 result,
                 Err(DatapathError::AlreadyServed { pid: Some(pid), .. }) if is_gone(pid)
             );
-            if !is_left_behind || Instant::now() >= deadline {
+            if !is_left_behind || !wait() {
                 return result;
             }
-            sleep(TICK);
         }
     }
 
@@ -107,18 +118,15 @@ mod tests {
         fs::write(state.path().join("lock"), format!("{}\n", dead.id())).unwrap();
         // As a program does that is being started: it has the file and says nothing.
         let file = open(&state.path().join("lock")).unwrap();
-        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+        let mut held = Some(Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap());
 
-        let refused = Lock::try_take(state.path(), &instance);
-        let waits = std::thread::scope(|scope| {
-            let waits = scope.spawn(|| Lock::take(state.path(), &instance).is_ok());
-            drop(held);
-            waits.join().unwrap()
-        });
+        let refused = Lock::take_while(state.path(), &instance, || false);
+        // The program runs while it is waited for.
+        let taken = Lock::take_while(state.path(), &instance, || held.take().is_some());
 
         let by = |pid| matches!(refused, Err(DatapathError::AlreadyServed { pid: Some(it), .. }) if it == pid);
         assert!(by(dead.id()) && is_gone(dead.id()));
-        assert!(waits && !is_gone(process::id()));
+        assert!(taken.is_ok() && held.is_none() && !is_gone(process::id()));
     }
 
     #[test]

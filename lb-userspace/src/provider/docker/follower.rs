@@ -300,7 +300,7 @@ impl Follower {
             Ok(Some(facts)) => {
                 let id = facts.id.clone();
                 for network in self.view.read_container(facts) {
-                    if self.is_settled() && self.view.is_attached(&id, &network) {
+                    if self.is_settled() && self.view.networks_of(&id).contains(&network) {
                         self.doubted.insert(network);
                         self.ask_doubted_at.get_or_insert(Instant::now() + DOUBT);
                     } else {

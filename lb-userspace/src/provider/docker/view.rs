@@ -43,6 +43,13 @@ pub(super) struct Known {
     pub(super) outside: Option<String>,
 }
 
+impl Known {
+    /// Whether that is another phase than before.
+    fn enter(&mut self, phase: Phase) -> bool {
+        std::mem::replace(&mut self.phase, phase) != self.phase
+    }
+}
+
 impl View {
     /// Takes in an inspection. Returns the networks about which it disagrees with what was known.
     pub(super) fn read_container(&mut self, facts: ContainerFacts) -> Vec<NetworkId> {
@@ -177,20 +184,18 @@ impl View {
     /// Takes note that a container is in one more network. Whether that changes its phase.
     pub(super) fn connected(&mut self, container: &ContainerId) -> bool {
         let known = self.containers.entry(container.clone()).or_default();
-        let phase = known.phase.connected();
-        std::mem::replace(&mut known.phase, phase) != known.phase
+        known.enter(known.phase.connected())
     }
 
     /// Takes note that a container has ended. Whether it was known.
     pub(super) fn died(&mut self, container: &ContainerId) -> bool {
-        let known = self.containers.get_mut(container);
-        let is_known = known.is_some();
-        if let Some(known) = known {
-            known.phase = Phase::Idle;
-            known.inside = None;
-            known.outside = None;
-        }
-        is_known
+        let Some(known) = self.containers.get_mut(container) else {
+            return false;
+        };
+        known.phase = Phase::Idle;
+        known.inside = None;
+        known.outside = None;
+        true
     }
 
     /// Takes note that `signal` was sent. Only what `docker stop` would send means the end; a
@@ -202,8 +207,7 @@ impl View {
         if let Some(facts) = &known.facts
             && (signal == facts.stop_signal || signal == Signal::KILL)
         {
-            let phase = known.phase.told_to_stop(facts);
-            return std::mem::replace(&mut known.phase, phase) != known.phase;
+            return known.enter(known.phase.told_to_stop(facts));
         }
         false
     }
@@ -334,12 +338,6 @@ impl View {
         attached
             .filter_map(|id| Some((id, self.containers.get(id)?)))
             .filter(|(_, known)| known.phase != Phase::Idle)
-    }
-
-    /// Whether `container` is known to be in a served network.
-    pub(super) fn is_attached(&self, container: &ContainerId, network: &NetworkId) -> bool {
-        let networks = self.attached.get(container);
-        networks.is_some_and(|networks| networks.contains(network))
     }
 
     /// Whether something about a container's interfaces is not known that should be, or may be out of

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// About as much as the Engine and the daemon compute for one connection.
-pub(super) const WORK: Duration = Duration::from_millis(3);
+const WORK: Duration = Duration::from_millis(3);
 
 /// What the work is measured with before.
 const TRIAL: u64 = 1_000_000;
@@ -24,7 +24,7 @@ impl Computing {
         let trials = (0..50).map(|_| work(TRIAL));
         let best = trials.min().unwrap_or(WORK).max(Duration::from_nanos(1));
         Self {
-            steps: (TRIAL as f64 * WORK.as_secs_f64() / best.as_secs_f64()) as u64,
+            steps: steps(best),
             times: Vec::new(),
         }
     }
@@ -32,6 +32,11 @@ impl Computing {
     pub(super) fn take(&mut self) {
         self.times.push(work(self.steps));
     }
+}
+
+/// How many take [`WORK`], if a trial takes `trial`.
+fn steps(trial: Duration) -> u64 {
+    (TRIAL as f64 * WORK.as_secs_f64() / trial.as_secs_f64()) as u64
 }
 
 fn work(steps: u64) -> Duration {
@@ -54,5 +59,6 @@ mod tests {
 
         assert!(computing.steps > 0 && computing.times.len() == 1);
         assert!(computing.times[0] > Duration::ZERO);
+        assert_eq!(steps(WORK / 3), 3 * TRIAL);
     }
 }
