@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, SkStorage};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
@@ -14,6 +15,7 @@ use lb_common::{Gate, Guest, Port};
 use lb_ebpf::dns::native::{Memory, frame, frame_between, run, run_across};
 use lb_userspace::datapath::{set_constants, undisturbed};
 use lb_userspace::netns::Namespace;
+use nix::time::{ClockId, clock_gettime};
 
 /// Where the daemon listens.
 pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -226,7 +228,14 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     program.try_into().expect("a classifier")
 }
 
-/// The kernel's own clock, which it counts down by.
+/// The kernel's own clock.
 pub(super) fn now() -> u64 {
     lb_userspace::datapath::now().expect("read the clock")
+}
+
+/// The least that the clock of programs may say from now on: it moves with the timer's tick, and so stands
+/// still for as long as an emulated machine gets none.
+pub(super) fn at_least() -> u64 {
+    let coarse = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("read the clock");
+    Duration::from(coarse).as_nanos() as u64
 }

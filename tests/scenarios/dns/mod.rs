@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use lb_common::dns::{BODY, NAME};
 use lb_ebpf::dns::native::{HEADERS, Memory, frame, ip_checksum, reply};
 
-use kernel::{Kernel, OURS, now};
+use kernel::{Kernel, OURS, at_least, now};
 use table::{PORT, names, plain, rows, with};
 use veer_tests::dns::{A, wire};
 
@@ -45,10 +45,6 @@ scenarios! {
     the_time_that_is_left_is_counted_down,
     mutated_queries_get_the_same_from_the_library_and_from_the_kernel,
 }
-
-/// Nanoseconds by which the clock that programs read may be behind ours: it moves with the timer's
-/// tick, which comes a hundred times a second at least.
-const LAG: u64 = 20_000_000;
 
 /// A process that sends to the port of another namespace's daemon must not see its names.
 #[test]
@@ -144,7 +140,7 @@ fn what_is_surely_known_is_answered_and_everything_else_goes_up_unchanged(start:
 
     for (what, query, said) in rows() {
         let asked = kernel.frame(&query, PORT);
-        let before = now() - LAG;
+        let before = at_least();
         let came = kernel.run(&asked, &names);
         let expected = replies_between(&query, &names, before, now());
 
@@ -220,7 +216,7 @@ fn the_time_that_is_left_is_counted_down(start: Start) {
     let mut kernel = start(&names);
     let asked = kernel.frame(&plain("example.com", A), PORT);
 
-    let before = now() - LAG;
+    let before = at_least();
     let reply = unwrapped(&asked, &kernel.run(&asked, &names));
     let after = now();
 
@@ -256,7 +252,7 @@ fn mutated_queries_get_the_same_from_the_library_and_from_the_kernel(start: Star
             query.truncate(next(query.len()) + 1);
         }
         let asked = kernel.frame(&query, PORT);
-        let before = now() - LAG;
+        let before = at_least();
         let came = kernel.run(&asked, &names);
         let after = now();
         if came == asked {
