@@ -52,7 +52,7 @@ pub use veth::{Veth, VethFlags};
 
 /// The layout version of everything that is pinned: part of the pin folder's name, raised whenever a
 /// map's key, value or meaning changes, so that programs never meet maps of another layout.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// The MAC address that answers for every VIP: locally administered, "veer" in ASCII.
 pub const VIP_MAC: Mac = Mac::new([0x02, 0x76, 0x65, 0x65, 0x72, 0x00]);

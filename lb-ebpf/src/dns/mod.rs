@@ -20,7 +20,7 @@ pub mod native;
 mod question;
 mod reply;
 
-use lb_common::dns::{Answer, Question, TABLES, View};
+use lb_common::dns::{Answer, AnswerKey, NAME, NamedAnswer, TABLES, View};
 use lb_common::{Mac, Port};
 
 use crate::frame::Frame;
@@ -56,7 +56,7 @@ pub trait Names {
     /// What may be asked in this namespace.
     fn view(&self, namespace: u64) -> Option<&View>;
 
-    fn answer(&self, question: &Question) -> Option<&Answer>;
+    fn answer(&self, key: &AnswerKey) -> Option<&NamedAnswer>;
 
     fn random(&self) -> u32;
 
@@ -75,7 +75,10 @@ pub trait Names {
 pub struct Told<'a> {
     /// The cookie of the namespace that asked.
     pub namespace: u64,
-    pub question: &'a Question,
+    /// Whose answer it was given.
+    pub table: u32,
+    /// As in [`lb_common::dns::Question::name`].
+    pub name: &'a [u8; NAME],
     /// The type of the records that were asked for.
     pub kind: u16,
 }
@@ -156,7 +159,8 @@ pub fn answer(
     if samples != 0 && random.is_multiple_of(samples) {
         let asked = Told {
             namespace,
-            question: work.question(),
+            table,
+            name: work.name(),
             kind: asked.kind,
         };
         names.tell(&asked, answer, frame.now());
@@ -170,7 +174,7 @@ fn find<'a>(
     view: &View,
     asked: &Asked,
     names: &'a impl Names,
-    work: &mut Work,
+    work: &Work,
 ) -> Option<(u32, &'a Answer)> {
     for index in 0..TABLES {
         if index >= usize::from(view.count) {
@@ -187,9 +191,16 @@ fn find<'a>(
         } else {
             asked.own_kind()
         };
-        work.ask(table, kind);
-        if let Some(answer) = names.answer(work.question()) {
-            return (answer.ask_daemon == 0).then_some((table, answer));
+        let key = AnswerKey {
+            table,
+            kind,
+            _pad: 0,
+            name: asked.hash,
+        };
+        if let Some(NamedAnswer { name, answer }) = names.answer(&key) {
+            // Of another name with that hash nothing is said about this one.
+            let is_known = work.is_name(name) && answer.ask_daemon == 0;
+            return is_known.then_some((table, answer));
         }
     }
     None

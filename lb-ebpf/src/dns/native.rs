@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytemuck::Zeroable;
-use lb_common::dns::{Answer, Question, View};
+use lb_common::dns::{Answer, AnswerKey, NAME, NamedAnswer, View};
 use lb_common::{Port, Resolver};
 
 use super::{Became, Datagram, Ends, Names, Place, Told, Work, answer, answer_across};
@@ -17,15 +17,15 @@ pub const HEADERS: usize = 14 + 20 + 8;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub view: Option<View>,
-    pub answers: BTreeMap<Question, Answer>,
+    pub answers: BTreeMap<AnswerKey, NamedAnswer>,
     /// What [`Names::random`] gives.
     pub random: u32,
     /// How many answers each table has given.
     pub counted: RefCell<BTreeMap<u32, u32>>,
     /// What [`Names::samples`] gives.
     pub samples: u32,
-    /// What was told of: the question, and the type that was asked for.
-    pub told: RefCell<Vec<(Question, u16)>>,
+    /// What was told of: the table, the name, and the type that was asked for.
+    pub told: RefCell<Vec<(u32, [u8; NAME], u16)>>,
 }
 
 /// On a container's loopback interface.
@@ -51,8 +51,8 @@ impl Names for Memory {
         self.view.as_ref()
     }
 
-    fn answer(&self, question: &Question) -> Option<&Answer> {
-        self.answers.get(question)
+    fn answer(&self, key: &AnswerKey) -> Option<&NamedAnswer> {
+        self.answers.get(key)
     }
 
     fn random(&self) -> u32 {
@@ -68,7 +68,8 @@ impl Names for Memory {
     }
 
     fn tell(&self, asked: &Told<'_>, _answer: &Answer, _now: u64) {
-        self.told.borrow_mut().push((*asked.question, asked.kind));
+        let told = (asked.table, *asked.name, asked.kind);
+        self.told.borrow_mut().push(told);
     }
 }
 
@@ -164,4 +165,65 @@ pub fn reply(query: &[u8], names: &Memory, now: u64) -> Option<Vec<u8>> {
     let asked = frame(query, names.view?.port);
     let mut came = run(&asked, names, now);
     (came != asked).then(|| came.split_off(HEADERS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_common::dns::{Question, TABLES};
+
+    const PORT: Port = Port::new(40_000);
+    const TABLE: u32 = 2;
+
+    fn query(name: &[u8]) -> Vec<u8> {
+        let mut query = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend(name);
+        query.extend([0, 1, 0, 1]);
+        query
+    }
+
+    fn question(name: &[u8]) -> Question {
+        let mut question = Question {
+            table: TABLE,
+            kind: Question::A,
+            ..Question::zeroed()
+        };
+        question.name[..name.len()].copy_from_slice(name);
+        question
+    }
+
+    #[test]
+    fn of_an_answer_nothing_is_told_that_was_asked_before() {
+        let asked: [&[u8]; 2] = [b"\x13a-name-that-is-long\0", b"\x02db\0"];
+        let mut tables = [0; TABLES];
+        tables[0] = TABLE;
+        let known = asked.map(question).map(|question| {
+            let answer = NamedAnswer::new(&question, Answer::zeroed());
+            (question.key(), answer)
+        });
+        let names = Memory {
+            view: Some(View {
+                port: PORT,
+                count: 1,
+                tables,
+            }),
+            answers: known.into(),
+            samples: 1,
+            ..Memory::default()
+        };
+        let mut work = Work::zeroed();
+
+        for name in asked {
+            let mut buffer = Buffer {
+                bytes: frame(&query(name), PORT),
+                ifindex: 1,
+                ..Buffer::default()
+            };
+            let became = answer(&mut buffer, &Inside, &names, &mut work);
+            assert_eq!(became, Became::Reply);
+        }
+
+        let told = asked.map(|name| (TABLE, question(name).name, Question::A));
+        assert_eq!(*names.told.borrow(), told);
+    }
 }

@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 use lb_common::Port;
-use lb_common::dns::{NAME, Question};
+use lb_common::dns::{NAME, Question, WORDS, hash};
 
 use super::{Datagram, Ends};
 use crate::frame::Frame;
@@ -67,8 +67,8 @@ const _: () = assert!(size_of::<Heads>() == 42);
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Work {
-    /// What is looked up: a [`Question`].
-    key: [u64; size_of::<Question>() / 8],
+    /// What is looked up: the name in lower case, zeros after it.
+    name: [u64; WORDS],
     _pad: [u8; 6],
     /// Those of the query, and then of the reply.
     pub(super) heads: Heads,
@@ -91,17 +91,17 @@ impl Work {
     pub const SHORTEST: usize = size_of::<Heads>();
     pub const LONGEST: usize = Self::SHORTEST + REST;
 
-    /// What is looked up.
+    /// The name that is looked up.
     #[inline(always)]
-    pub(super) fn question(&self) -> &Question {
-        bytemuck::cast_ref(&self.key)
+    pub(super) fn name(&self) -> &[u8; NAME] {
+        bytemuck::cast_ref(&self.name)
     }
 
-    /// Looks for records of type `kind` in `table`.
+    /// Whether the same name is looked up.
     #[inline(always)]
-    pub(super) fn ask(&mut self, table: u32, kind: u16) {
-        let [first, second]: [u16; 2] = bytemuck::cast(table);
-        self.key[0] = bytemuck::cast([first, second, kind, 0]);
+    pub(super) fn is_name(&self, other: &[u64; WORDS]) -> bool {
+        let words = self.name.iter().zip(other);
+        words.fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
     }
 
     #[inline(always)]
@@ -110,12 +110,14 @@ impl Work {
     }
 }
 
-/// A query that the kernel may answer; its name is in [`Work::question`].
+/// A query that the kernel may answer; its name is [`Work::name`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) kind: u16,
     /// Bytes of the name.
     pub(super) name: u32,
+    /// By [`hash`], of the name in lower case.
+    pub(super) hash: u64,
     /// Flags of its EDNS record, the first byte, where DO is; `None` without such a record.
     pub(super) edns: Option<u8>,
     /// Whether it is as nearly all are: RD, neither AD nor CD nor DO.
@@ -196,18 +198,19 @@ pub(super) fn read(frame: &impl Datagram, work: &mut Work) -> Option<Asked> {
     if labels == 0 || name == 0 || name > NAME as u32 {
         return None;
     }
-    let was_upper = lower(work, name);
-    if was_upper && labels > 1 {
+    let lower = lower(work, name);
+    if lower.was_upper && labels > 1 {
         return None;
     }
     let dnssec = tail.edns.unwrap_or(0);
     Some(Asked {
         kind: tail.kind,
         name,
+        hash: lower.hash,
         edns: tail.edns,
         is_plain: plain && dnssec == 0,
-        is_arpa: tail.kind == Question::PTR && is_arpa(&work.question().name, name),
-        is_service: work.question().name[1] == b'_',
+        is_arpa: tail.kind == Question::PTR && is_arpa(work.name(), name),
+        is_service: work.name()[1] == b'_',
     })
 }
 
@@ -266,22 +269,30 @@ fn measure(work: &mut Work, name: u32) {
     }
 }
 
-/// Puts the name, of `length` bytes, into the question, in lower case. Returns whether it had upper
-/// case.
+struct Lower {
+    was_upper: bool,
+    hash: u64,
+}
+
+/// Makes the name, of `length` bytes, the one that is looked up, in lower case.
 #[inline(always)]
-fn lower(work: &mut Work, length: u32) -> bool {
-    let mut changed = 0;
-    for index in 0..NAME / 8 {
+fn lower(work: &mut Work, length: u32) -> Lower {
+    let (mut changed, mut hashed) = (0, 0);
+    for index in 0..WORDS {
         let before = index as u32 * 8;
         let mut lower = 0;
         if length > before {
             let word = work.rest[index] & first_bytes(length - before);
             lower = lower_word(word);
             changed |= word ^ lower;
+            hashed = hash(hashed, lower);
         }
-        work.key[1 + index] = lower;
+        work.name[index] = lower;
     }
-    changed != 0
+    Lower {
+        was_upper: changed != 0,
+        hash: hashed,
+    }
 }
 
 /// All bits of the first `count` bytes of a word, in the order of memory; `count` > 0.

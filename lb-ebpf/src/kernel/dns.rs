@@ -22,7 +22,7 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::{btf_map, classifier, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
-use lb_common::dns::{Answer, BODY, COUNTED, Counts, Question, Sample, View};
+use lb_common::dns::{Answer, AnswerKey, BODY, COUNTED, Counts, NamedAnswer, Sample, View};
 use lb_common::{Gate, Guest, Resolver, maps as size};
 use lb_ebpf::Frame;
 use lb_ebpf::dns::{Became, Datagram, Ends, Names, Place, Told, Work, answer, answer_across};
@@ -37,7 +37,7 @@ use crate::socket::look_up;
 static DNS_VIEWS: HashMap<u64, View> =
     HashMap::with_max_entries(size::RESOLVERS, BPF_F_NO_PREALLOC);
 #[map]
-static DNS_ANSWERS: HashMap<Question, Answer> =
+static DNS_ANSWERS: HashMap<AnswerKey, NamedAnswer> =
     HashMap::with_max_entries(size::DNS_ANSWERS, BPF_F_NO_PREALLOC);
 #[map]
 static DNS_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(COUNTED, 0);
@@ -158,9 +158,9 @@ impl Names for Kept {
     }
 
     #[inline(always)]
-    fn answer(&self, question: &Question) -> Option<&Answer> {
+    fn answer(&self, key: &AnswerKey) -> Option<&NamedAnswer> {
         // SAFETY: an element that is replaced meanwhile stays readable until the program ends.
-        unsafe { DNS_ANSWERS.get(question) }
+        unsafe { DNS_ANSWERS.get(key) }
     }
 
     #[inline(always)]
@@ -200,12 +200,12 @@ impl Names for Kept {
         room.write(Sample {
             at: now,
             netns: asked.namespace,
-            table: asked.question.table,
+            table: asked.table,
             kind: asked.kind,
             answers: answer.answers,
             code: answer.code,
             _pad: [0; 7],
-            name: asked.question.name,
+            name: *asked.name,
         });
         room.submit(0);
     }

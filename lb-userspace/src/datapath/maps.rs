@@ -47,7 +47,7 @@ pub struct Maps {
     pub dns_leads: Table<u64, Resolver>,
     pub heartbeat: Array<u64>,
     pub dns_views: Table<u64, dns::View>,
-    pub dns_answers: Table<dns::Question, dns::Answer>,
+    pub dns_answers: Table<dns::AnswerKey, dns::NamedAnswer>,
     pub dns_counts: PerCpu<dns::Counts>,
     pub dns_sockets: Table<i32, u64>,
     pub dns_gates: Table<Gate, Guest>,

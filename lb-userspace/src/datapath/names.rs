@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use lb_common::dns::{Answer, Counts, Question, View};
+use lb_common::dns::{AnswerKey, Counts, NamedAnswer, View};
 
 use super::error::DatapathError;
 use super::expedite::{ShortLink, expedited};
@@ -20,7 +20,7 @@ use crate::netns::Namespace;
 pub struct Names {
     sockets: Table<i32, u64>,
     views: Table<u64, View>,
-    answers: Table<Question, Answer>,
+    answers: Table<AnswerKey, NamedAnswer>,
     counts: PerCpu<Counts>,
 }
 
@@ -90,15 +90,16 @@ impl Kernel for Names {
             .map_err(io::Error::other)
     }
 
-    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
-        self.answers.put(question, answer).map_err(io::Error::other)
+    fn answer(&self, key: &AnswerKey) -> io::Result<Option<NamedAnswer>> {
+        self.answers.get(key).map_err(io::Error::other)
     }
 
-    fn remove_answer(&self, question: &Question) -> io::Result<()> {
-        self.answers
-            .remove(question)
-            .map(drop)
-            .map_err(io::Error::other)
+    fn put_answer(&self, key: &AnswerKey, answer: &NamedAnswer) -> io::Result<()> {
+        self.answers.put(key, answer).map_err(io::Error::other)
+    }
+
+    fn remove_answer(&self, key: &AnswerKey) -> io::Result<()> {
+        self.answers.remove(key).map(drop).map_err(io::Error::other)
     }
 
     fn clear(&self) -> io::Result<()> {

@@ -107,7 +107,7 @@ maps! {
     DNS_LEADS: Hash u64 => Resolver, configured!(resolvers);
     HEARTBEAT: Array u32 => u64, Size::Fixed(1);
     DNS_VIEWS: Hash u64 => dns::View, configured!(resolvers);
-    DNS_ANSWERS: Hash dns::Question => dns::Answer, configured!(dns_answers);
+    DNS_ANSWERS: Hash dns::AnswerKey => dns::NamedAnswer, configured!(dns_answers);
     DNS_COUNTS: PerCpuArray u32 => dns::Counts, Size::Fixed(dns::COUNTED);
     DNS_SAMPLES: RingBuffer () => (), Size::Fixed(size::DNS_SAMPLES);
     DNS_SOCKETS: SocketStorage i32 => u64, Size::Fixed(0);

@@ -4,6 +4,7 @@
 //! or would need more than one look, is marked there as the daemon's own.
 
 mod changes;
+mod collisions;
 mod kept;
 mod render;
 mod services;
@@ -16,10 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::Resolver;
-use lb_common::dns::{Answer, Counts, HOST, Question, TABLES, View};
+use lb_common::dns::{Answer, AnswerKey, Counts, HOST, NamedAnswer, Question, TABLES, View};
 use tracing::warn;
 
 use changes::Changes;
+use collisions::{put, remove};
 use render::Index;
 
 use super::records::Records;
@@ -35,9 +37,10 @@ pub trait Kernel: Debug + Send + Sync {
     fn put_view(&self, cookie: u64, view: &View) -> io::Result<()>;
     /// No error if it is not there.
     fn remove_view(&self, cookie: u64) -> io::Result<()>;
-    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()>;
+    fn answer(&self, key: &AnswerKey) -> io::Result<Option<NamedAnswer>>;
+    fn put_answer(&self, key: &AnswerKey, answer: &NamedAnswer) -> io::Result<()>;
     /// No error if it is not there.
-    fn remove_answer(&self, question: &Question) -> io::Result<()>;
+    fn remove_answer(&self, key: &AnswerKey) -> io::Result<()>;
     /// Removes everything.
     fn clear(&self) -> io::Result<()>;
     /// The answers given from a table, on all CPUs together.
@@ -128,7 +131,7 @@ impl Mirror {
             self.put_view(cookie, view)?;
         }
         for question in gone {
-            self.kernel.remove_answer(&question)?;
+            remove(&*self.kernel, &question)?;
         }
         self.numbers.retain(records.tables());
         self.records = Arc::clone(records);
@@ -148,7 +151,7 @@ impl Mirror {
             let after = new.answers(text, &self.numbers);
             for (question, answer) in &after {
                 if before.get(question) != Some(answer) {
-                    self.kernel.put_answer(question, answer)?;
+                    put(&*self.kernel, question, *answer)?;
                 }
             }
             gone.extend(before.into_keys().filter(|q| !after.contains_key(q)));
@@ -156,7 +159,7 @@ impl Mirror {
         for &(network, address) in &changes.addresses {
             let before = old.owner(network, address, &self.numbers);
             match new.owner(network, address, &self.numbers) {
-                Some((question, answer)) => self.kernel.put_answer(&question, &answer)?,
+                Some((question, answer)) => put(&*self.kernel, &question, answer)?,
                 None => gone.extend(before.map(|(question, _)| question)),
             }
         }
@@ -203,8 +206,7 @@ impl Mirror {
         for records in [&*self.records, attempted] {
             let (index, all) = (Index::new(records), Changes::all(records));
             let mut answers = index.about(&all, &self.numbers);
-            let removed =
-                answers.try_for_each(|(question, _)| self.kernel.remove_answer(&question));
+            let removed = answers.try_for_each(|(question, _)| remove(&*self.kernel, &question));
             if let Err(error) = removed {
                 warn!(%error, "the kernel keeps answers that nobody gets");
             }

@@ -10,7 +10,7 @@ use std::io;
 
 use hickory_proto::op::Message;
 use hickory_proto::serialize::binary::BinDecodable;
-use lb_common::dns::Question;
+use lb_common::dns::{NAME, Question};
 use lb_common::{Port, Resolver};
 use lb_ebpf::dns::native::{self, Memory};
 use lb_userspace::dns::{Records, Rules};
@@ -59,8 +59,8 @@ pub fn records(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let words: Vec<&str> = text.split('\0').take(2 * CONTAINERS).collect();
     let (records, memory) = site(&words);
-    for question in memory.answers.keys() {
-        same(&records, &memory, &asked(question));
+    for (key, named) in &memory.answers {
+        same(&records, &memory, &asked(key.kind, named.bytes()));
     }
 }
 
@@ -165,19 +165,15 @@ fn same(records: &Records, memory: &Memory, message: &[u8]) {
     assert_eq!(kernels, daemons, "{message:?}");
 }
 
-/// The question that a key of the kernel's is about.
-fn asked(question: &Question) -> Vec<u8> {
+/// A query for what the kernel has of a name; `kind` as in [`Question::kind`].
+fn asked(kind: u16, name: &[u8; NAME]) -> Vec<u8> {
     let mut message = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     let mut at = 0;
-    while let Some(length) = question.name.get(at).filter(|length| **length > 0) {
+    while let Some(length) = name.get(at).filter(|length| **length > 0) {
         at += 1 + usize::from(*length);
     }
-    message.extend(&question.name[..=at.min(question.name.len() - 1)]);
-    let kind = if question.kind == Question::OTHER {
-        TXT
-    } else {
-        question.kind
-    };
+    message.extend(&name[..=at.min(NAME - 1)]);
+    let kind = if kind == Question::OTHER { TXT } else { kind };
     message.extend(kind.to_be_bytes());
     message.extend([0, 1]);
     message

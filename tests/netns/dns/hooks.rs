@@ -14,8 +14,8 @@ use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType,
 };
-use bytemuck::bytes_of;
-use lb_common::dns::{Answer, Counts, Question, View};
+use bytemuck::{bytes_of, pod_read_unaligned};
+use lb_common::dns::{AnswerKey, Counts, NamedAnswer, View};
 use lb_common::{Gate, GateSocket, Guest, Resolver};
 use lb_userspace::datapath::undisturbed;
 use lb_userspace::dns::{Gates, Kernel};
@@ -47,7 +47,7 @@ pub struct Hooks {
 /// The maps that the kernel answers from.
 pub struct Names {
     views: Mutex<HashMap<MapData, u64, [u8; 40]>>,
-    answers: Mutex<HashMap<MapData, [u8; 88], [u8; 432]>>,
+    answers: Mutex<HashMap<MapData, [u8; 16], [u8; 512]>>,
     counts: PerCpuArray<MapData, [u64; 3]>,
     sockets: Mutex<SkStorage<MapData, u64>>,
 }
@@ -200,15 +200,22 @@ impl Kernel for Names {
         Ok(())
     }
 
-    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
-        let key: [u8; 88] = bytes_of(question).try_into().unwrap();
-        let value: [u8; 432] = bytes_of(answer).try_into().unwrap();
+    fn answer(&self, key: &AnswerKey) -> io::Result<Option<NamedAnswer>> {
+        let key: [u8; 16] = bytes_of(key).try_into().unwrap();
+        let found = self.answers.lock().unwrap().get(&key, 0);
+        // It is not there.
+        Ok(found.ok().map(|value| pod_read_unaligned(&value)))
+    }
+
+    fn put_answer(&self, key: &AnswerKey, answer: &NamedAnswer) -> io::Result<()> {
+        let key: [u8; 16] = bytes_of(key).try_into().unwrap();
+        let value: [u8; 512] = bytes_of(answer).try_into().unwrap();
         let mut answers = self.answers.lock().unwrap();
         answers.insert(key, value, 0).map_err(io::Error::other)
     }
 
-    fn remove_answer(&self, question: &Question) -> io::Result<()> {
-        let key: [u8; 88] = bytes_of(question).try_into().unwrap();
+    fn remove_answer(&self, key: &AnswerKey) -> io::Result<()> {
+        let key: [u8; 16] = bytes_of(key).try_into().unwrap();
         let _ = self.answers.lock().unwrap().remove(&key);
         Ok(())
     }

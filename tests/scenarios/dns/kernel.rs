@@ -10,7 +10,7 @@ use aya::maps::{HashMap, MapData, SkStorage};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, bytes_of};
-use lb_common::dns::{Answer, Question, View};
+use lb_common::dns::{AnswerKey, NamedAnswer, View};
 use lb_common::{Gate, Guest, Port};
 use lb_ebpf::dns::native::{Memory, frame, frame_between, run, run_across};
 use lb_userspace::datapath::{set_constants, undisturbed};
@@ -179,8 +179,8 @@ fn object(names: &Memory, mut loader: EbpfLoader<'_>, name: &str) -> Ebpf {
         .expect("load the object: root, and kernel 6.1 or later");
     undisturbed(|| program(&mut ebpf, name).load())
         .unwrap_or_else(|error| panic!("load {name}: {error:?}"));
-    for (question, answer) in &names.answers {
-        put::<Question, Answer, 88, 432>(&mut ebpf, "DNS_ANSWERS", *question, *answer);
+    for (key, answer) in &names.answers {
+        put::<AnswerKey, NamedAnswer, 16, 512>(&mut ebpf, "DNS_ANSWERS", *key, *answer);
     }
     ebpf
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 use lb_common::Port;
-use lb_common::dns::{Answer, HOST, Question, View};
+use lb_common::dns::{Answer, HOST, NamedAnswer, Question, View};
 use lb_ebpf::dns::native::Memory;
 use veer_tests::dns::{A, AAAA, ANY, HTTPS, MX, PTR, TXT, query, wire};
 
@@ -102,7 +102,15 @@ pub(super) fn names(now: u64) -> Memory {
         (HOST, MX, "db", answer(&[])),
         (HOST, A, "gone.example.com", absent),
         (HOST, A, "old.example.com", over),
+        (BACK, A, "met", answer(&[a(7)])),
     ];
+    let answers = answers.into_iter().map(|(table, kind, name, answer)| {
+        let question = question(table, kind, name);
+        (question.key(), NamedAnswer::new(&question, answer))
+    });
+    // The place of `met` on the first Network is another name's.
+    let other = NamedAnswer::new(&question(FRONT, A, "other"), answer(&[a(7)]));
+    let met = (question(FRONT, A, "met").key(), other);
     let view = View {
         port: PORT,
         count: 3,
@@ -110,10 +118,7 @@ pub(super) fn names(now: u64) -> Memory {
     };
     Memory {
         view: Some(view),
-        answers: answers
-            .into_iter()
-            .map(|(table, kind, name, answer)| (question(table, kind, name), answer))
-            .collect(),
+        answers: answers.chain([met]).collect(),
         ..Memory::default()
     }
 }
@@ -248,6 +253,7 @@ fn strangers() -> Vec<Row> {
         ("one that ran out", plain("old.example.com", A), None),
         ("an unknown name", plain("unknown", A), None),
         ("one that the daemon keeps", plain("big", A), None),
+        ("one with the hash of another", plain("met", A), None),
         ("upper case in several labels", plain("web.Front", A), None),
         (
             "a name that is too long",

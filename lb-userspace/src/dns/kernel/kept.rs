@@ -8,6 +8,7 @@ use lb_common::dns::{HOST, NAME, Question};
 use tracing::debug;
 
 use super::Kernel;
+use super::collisions::{put, remove};
 use super::render::question;
 use crate::dns::message::Body;
 use crate::dns::query::Query;
@@ -50,7 +51,7 @@ impl Kept {
                 let life = u64::from(body.ttl()) * SECOND;
                 answer.expires = now + life;
                 answer.until = now + life - life / u64::from(share.max(1));
-                self.kernel.put_answer(&question, &answer)
+                put(&*self.kernel, &question, answer)
             }),
             // An older answer may be there that did fit.
             None => Err(io::ErrorKind::FileTooLarge.into()),
@@ -89,7 +90,7 @@ impl Kept {
 
     fn remove(&self, question: &Question) {
         // It runs out by itself.
-        if let Err(error) = self.kernel.remove_answer(question) {
+        if let Err(error) = remove(&*self.kernel, question) {
             debug!(%error, "an answer stays in the kernel");
         }
     }
@@ -99,7 +100,7 @@ impl Kept {
     }
 }
 
-/// The kernel's key for a question section; `None` if its name is too long for the kernel.
+/// What a question section asks for of the host's name servers; `None` if its name is too long for the kernel.
 fn question_of(bytes: &[u8]) -> Option<Question> {
     let (name, rest) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let mut key = [0; NAME];

@@ -30,16 +30,16 @@ const RESOLVER: Resolver = Resolver {
 
 /// The kernel's maps, in memory. Takes so many answers and no more.
 #[derive(Debug)]
-struct Fake {
+pub(super) struct Fake {
     views: Mutex<HashMap<u64, View>>,
-    answers: Mutex<HashMap<Question, Answer>>,
+    answers: Mutex<HashMap<AnswerKey, NamedAnswer>>,
     most: AtomicUsize,
     /// Answers that were written.
     writes: AtomicUsize,
 }
 
 impl Fake {
-    fn new(most: usize) -> Arc<Self> {
+    pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             views: Mutex::default(),
             answers: Mutex::default(),
@@ -57,7 +57,7 @@ impl Fake {
                 .lock()
                 .expect("no panic")
                 .iter()
-                .map(|(question, answer)| (*question, *answer))
+                .map(|(key, answer)| (*key, *answer))
                 .collect(),
             ..Memory::default()
         }
@@ -79,18 +79,22 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn put_answer(&self, question: &Question, answer: &Answer) -> io::Result<()> {
+    fn answer(&self, key: &AnswerKey) -> io::Result<Option<NamedAnswer>> {
+        Ok(self.answers.lock().expect("no panic").get(key).copied())
+    }
+
+    fn put_answer(&self, key: &AnswerKey, answer: &NamedAnswer) -> io::Result<()> {
         let mut answers = self.answers.lock().expect("no panic");
         self.writes.fetch_add(1, Ordering::Relaxed);
-        if answers.len() >= self.most.load(Ordering::Relaxed) && !answers.contains_key(question) {
+        if answers.len() >= self.most.load(Ordering::Relaxed) && !answers.contains_key(key) {
             return Err(io::Error::other("full"));
         }
-        answers.insert(*question, *answer);
+        answers.insert(*key, *answer);
         Ok(())
     }
 
-    fn remove_answer(&self, question: &Question) -> io::Result<()> {
-        self.answers.lock().expect("no panic").remove(question);
+    fn remove_answer(&self, key: &AnswerKey) -> io::Result<()> {
+        self.answers.lock().expect("no panic").remove(key);
         Ok(())
     }
 
@@ -371,10 +375,11 @@ proptest! {
         let mut numbers = Numbers::default();
         let wanted = answers(&editions[editions.len() - 1], &mut numbers);
 
-        prop_assert_eq!(
-            by_network(fake.answers.lock().expect("no panic").clone(), &mirror.numbers),
-            by_network(wanted, &numbers)
-        );
+        let there = fake.answers.lock().expect("no panic").clone();
+        let wanted = wanted.into_iter().map(|(question, answer)| {
+            (question.key(), NamedAnswer::new(&question, answer))
+        });
+        prop_assert_eq!(by_network(there, &mirror.numbers), by_network(wanted, &numbers));
     }
 }
 
@@ -382,7 +387,7 @@ type ByNetwork = BTreeMap<(NetworkId, u16, Vec<u8>), Answer>;
 
 /// Answers without the numbers of tables.
 fn by_network(
-    answers: impl IntoIterator<Item = (Question, Answer)>,
+    answers: impl IntoIterator<Item = (AnswerKey, NamedAnswer)>,
     numbers: &Numbers,
 ) -> ByNetwork {
     let network = |number| {
@@ -392,9 +397,9 @@ fn by_network(
             .map(|(id, _)| id.clone())
     };
     let answers = answers.into_iter();
-    let named = answers.map(|(question, answer)| {
-        let network = network(question.table).expect("a table that there is");
-        ((network, question.kind, question.name.to_vec()), answer)
+    let named = answers.map(|(key, named)| {
+        let network = network(key.table).expect("a table that there is");
+        ((network, key.kind, named.bytes().to_vec()), named.answer)
     });
     named.collect()
 }

@@ -127,23 +127,21 @@ fn description() -> Suite {
 }
 
 fn targets() -> Vec<Target> {
-    let kernel = |measure, to, bound| target(measure, "veer, kernel", Some(to), bound);
-    let no_conntrack =
-        |measure, to, bound| target(measure, "veer, kernel, no_conntrack", Some(to), bound);
     let (docker, dnsmasq) = ("Docker", "dnsmasq");
-    let at_most = Bound::AtMost;
-    vec![
-        kernel(P50, docker, at_most(0.1)),
-        kernel(P50, dnsmasq, at_most(0.2)),
-        no_conntrack(P50, dnsmasq, at_most(0.2)),
-        kernel(CPU, docker, at_most(0.111)),
-        kernel(CPU, dnsmasq, at_most(0.25)),
-        no_conntrack(CPU, dnsmasq, at_most(0.25)),
-        kernel(TWO, docker, Bound::AtLeast(5.0)),
-        kernel(GLIBC, docker, at_most(0.333)),
-        kernel(MUSL, docker, at_most(0.222)),
-        target(P50, "veer, userspace", Some(docker), at_most(0.435)),
-    ]
+    let (at_most, at_least) = (Bound::AtMost, Bound::AtLeast);
+    let bounds = [
+        (P50, docker, at_most(0.1)),
+        (P50, dnsmasq, at_most(0.2)),
+        (CPU, docker, at_most(0.111)),
+        (CPU, dnsmasq, at_most(0.25)),
+        (TWO, docker, at_least(5.0)),
+        (GLIBC, docker, at_most(0.333)),
+        (MUSL, docker, at_most(0.222)),
+    ];
+    let of = |variant| bounds.map(|(measure, to, bound)| target(measure, variant, Some(to), bound));
+    let in_kernel = [of("veer, kernel"), of("veer, kernel, no_conntrack")];
+    let userspace = target(P50, "veer, userspace", Some(docker), at_most(0.435));
+    in_kernel.into_iter().flatten().chain([userspace]).collect()
 }
 
 fn note(
