@@ -7,6 +7,7 @@ mod bpf;
 mod cpu;
 mod load;
 mod measure;
+mod memory;
 mod pktgen;
 mod progress;
 mod proxy;
@@ -132,6 +133,7 @@ impl Bench {
         } else {
             self.suites.as_slice()
         };
+        memory::keep_state()?;
         let machine = machine()?;
         let suites = kinds.iter().map(|kind| {
             let attempt = || format!("measure {kind:?}").to_lowercase();
