@@ -1,6 +1,7 @@
 //! A container asks for the address of another.
 
 mod resolvers;
+mod turns;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -10,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use rand::seq::SliceRandom as _;
 use tempfile::TempDir;
 
-use self::resolvers::{Answering, Asker, Resolver};
+use self::resolvers::{Answering, Asker};
+use self::turns::{Part, beside, turns};
 use super::sanity::figure;
 use super::target;
 use crate::cpu;
@@ -74,26 +76,24 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     }
     let all = all.chain(has_dnsperf.then_some(Measure::Dnsperf));
     let all: Vec<Measure> = all.collect();
-    let (alone, together): (Vec<_>, Vec<_>) = resolvers.iter().partition(|one| one.disturbs());
-    let mut turns: Vec<_> = alone.into_iter().map(|one| vec![one]).collect();
-    turns.push(together);
-    let taken = |one: &Resolver| all.iter().filter(|measure| one.takes(**measure)).count();
-    let steps: usize = resolvers.iter().map(taken).sum();
+    let mut turns = turns(&resolvers);
+    let taken = |one: &Part<'_>| all.iter().filter(|measure| one.takes(**measure)).count();
+    let steps: usize = turns.iter().flatten().map(taken).sum();
     let mut progress = Progress::new(steps * effort.rounds);
     for _ in 0..effort.rounds {
         turns.shuffle(&mut rand::rng());
         for turn in &turns {
-            let answering = turn.iter().map(|one| Ok((*one, one.answer()?)));
+            let answering = turn.iter().map(|one| Ok((one, one.resolver.answer()?)));
             let answering = answering.collect::<Result<Vec<_>>>()?;
             let order = all.iter();
             let order = order.flat_map(|measure| answering.iter().map(move |one| (*measure, one)));
-            let order = order.filter(|(measure, (resolver, _))| resolver.takes(*measure));
+            let order = order.filter(|(measure, (part, _))| part.takes(*measure));
             let mut order: Vec<_> = order.collect();
             order.shuffle(&mut rand::rng());
-            for (measure, (resolver, answering)) in order {
-                let step = format!("{measure:?} of {}", resolver.name);
+            for (measure, (part, answering)) in order {
+                let step = format!("{measure:?} of {}", part.name);
                 progress.step(&step);
-                note(&mut notes, measure, resolver, answering, &libraries, effort).context(step)?;
+                note(&mut notes, measure, part, answering, &libraries, effort).context(step)?;
             }
         }
     }
@@ -101,7 +101,10 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         let all = [P50, P99, CPU, TWO, GLIBC, MUSL, DNSPERF];
         all.iter().position(|one| *one == measure)
     };
-    let place = |name: &str| resolvers.iter().position(|one| one.name == name);
+    let place = |name: &str| {
+        let found = resolvers.iter().position(|one| one.name == name);
+        found.unwrap_or(resolvers.len())
+    };
     notes
         .0
         .sort_by_key(|series| (rank(&series.measure), place(&series.variant)));
@@ -123,7 +126,9 @@ fn description() -> Suite {
                 .to_owned(),
             "no_conntrack: veer with `dns.no_conntrack = true`, which takes Docker's rules out of containers"
                 .to_owned(),
-            "veer is there only while it is measured, as its programs run at everybody's sockets".to_owned(),
+            "veer is there only while it is measured, as its programs run at everybody's sockets; what is called \
+             `beside` it was measured then, in turns with it"
+                .to_owned(),
         ],
         targets: targets(),
         ..Suite::default()
@@ -142,7 +147,12 @@ fn targets() -> Vec<Target> {
         (GLIBC, docker, at_most(0.333)),
         (MUSL, docker, at_most(0.222)),
     ];
-    let of = |variant| bounds.map(|(measure, to, bound)| target(measure, variant, Some(to), bound));
+    let of = |variant| {
+        bounds.map(|(measure, to, bound)| match to == dnsmasq {
+            true => target(measure, variant, Some(&beside(to, variant)), bound),
+            false => target(measure, variant, Some(to), bound),
+        })
+    };
     let in_kernel = [of("veer, kernel"), of("veer, kernel, no_conntrack")];
     let userspace = target(P50, "veer, userspace", Some(docker), at_most(0.435));
     in_kernel.into_iter().flatten().chain([userspace]).collect()
@@ -151,12 +161,12 @@ fn targets() -> Vec<Target> {
 fn note(
     notes: &mut Notes,
     measure: Measure,
-    resolver: &Resolver,
+    part: &Part<'_>,
     answering: &Answering,
     libraries: &[Library],
     effort: Effort,
 ) -> Result<()> {
-    let name = resolver.name;
+    let (name, resolver) = (part.name.as_str(), part.resolver);
     let one_cpu = Some(cpu::last());
     let short = Effort {
         time: effort.time / SHARE,

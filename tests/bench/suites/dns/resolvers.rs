@@ -193,6 +193,11 @@ impl Resolver {
         matches!(self.work, Work::Veer(..))
     }
 
+    /// Whether it is veer, and the kernel answers.
+    pub(super) fn is_in_kernel(&self) -> bool {
+        matches!(&self.work, Work::Veer(_, setting) if setting.in_kernel)
+    }
+
     /// Has it answer until what is returned goes.
     pub(super) fn answer(&self) -> Result<Answering> {
         match &self.work {

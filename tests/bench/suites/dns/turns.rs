@@ -1,0 +1,66 @@
+//! Who is measured at the same time.
+
+use super::Measure;
+use super::resolvers::Resolver;
+
+/// What is also measured while the kernel answers, in turns with it.
+///
+/// # Why
+/// Of what is measured in another minute, at another speed of the processor, ratios of a fifth are too uncertain.
+const COMPANIONS: [&str; 2] = ["dnsmasq", "a datagram to oneself"];
+
+/// One that is measured in a turn, and what its figures are called.
+pub(super) struct Part<'a> {
+    pub(super) name: String,
+    pub(super) resolver: &'a Resolver,
+    is_companion: bool,
+}
+
+/// Who is there at the same time. veer is alone but for its companions: its programs run at everybody's sockets.
+pub(super) fn turns(resolvers: &[Resolver]) -> Vec<Vec<Part<'_>>> {
+    let (alone, together): (Vec<_>, Vec<_>) = resolvers.iter().partition(|one| one.disturbs());
+    let companions = |veer: &Resolver| {
+        let all = together.iter().filter(|one| COMPANIONS.contains(&one.name));
+        let all = all.filter(|_| veer.is_in_kernel());
+        let all = all.map(|one| Part::companion(one, veer));
+        all.collect::<Vec<_>>()
+    };
+    let alone = alone.iter().map(|veer| {
+        let mut turn = companions(veer);
+        turn.push(Part::whole(veer));
+        turn
+    });
+    let mut turns: Vec<_> = alone.collect();
+    turns.push(together.iter().map(|one| Part::whole(one)).collect());
+    turns
+}
+
+/// What the figures of `companion` are called that were measured in turns with those of `veer`.
+pub(super) fn beside(companion: &str, veer: &str) -> String {
+    format!("{companion}, beside {veer}")
+}
+
+impl<'a> Part<'a> {
+    fn whole(resolver: &'a Resolver) -> Self {
+        Self {
+            name: resolver.name.to_owned(),
+            resolver,
+            is_companion: false,
+        }
+    }
+
+    /// What is also measured while `veer` answers.
+    fn companion(resolver: &'a Resolver, veer: &Resolver) -> Self {
+        Self {
+            name: beside(resolver.name, veer.name),
+            resolver,
+            is_companion: true,
+        }
+    }
+
+    /// Whether `measure` is taken of it.
+    pub(super) fn takes(&self, measure: Measure) -> bool {
+        let is_short = matches!(measure, Measure::Latency | Measure::Cost);
+        self.resolver.takes(measure) && (is_short || !self.is_companion)
+    }
+}
