@@ -337,9 +337,11 @@ fn a_connection_at_runtime_is_published_within_moments_of_its_event() {
     for _ in 0..20 {
         let moment = SystemTime::now();
         host.docker(&format!("network connect {two} {name}"));
-        delays.push(following.after(moment, "it is connected", |seen| {
+        // Of no cause where a look for another reason has found it before its event came.
+        delays.extend(following.after(moment, "it is connected", |seen| {
             attachment(&seen.observed, &name, &two)?.link.as_ref()?;
-            seen.at.duration_since(seen.caused_at?).ok()
+            let since = |caused_at| seen.at.duration_since(caused_at).unwrap_or_default();
+            Some(seen.caused_at.map(since))
         }));
         let moment = SystemTime::now();
         host.docker(&format!("network disconnect {two} {name}"));
@@ -352,6 +354,7 @@ fn a_connection_at_runtime_is_published_within_moments_of_its_event() {
 
     delays.sort();
     println!("from the event to the observation: {delays:?}");
+    assert!(delays.len() > 10, "most are found by their events");
     assert!(
         delays[delays.len() / 2] < Duration::from_millis(100),
         "{delays:?}"
