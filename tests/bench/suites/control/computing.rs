@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// About as much as the Engine and the daemon compute for one connection.
-const WORK: Duration = Duration::from_millis(3);
+pub(super) const WORK: Duration = Duration::from_millis(3);
 
 /// What the work is measured with before.
 const TRIAL: u64 = 1_000_000;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use veer_tests::engine::{Engine, IMAGE};
 
 use super::super::lab::{Latency, Site, host};
-use super::computing::Computing;
+use super::computing::{Computing, WORK};
 use super::{PATIENCE, REST, until};
 
 /// Where the Engine's data is in memory: it writes down each connection before it lets anybody ask
@@ -31,9 +31,55 @@ pub(super) struct Connected {
     pub(super) computing: Latency,
 }
 
-/// For each round the time from the Engine's event on, of so many connections of containers that run. `None`,
-/// and why, where there is no Engine to be had.
-pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Vec<Connected>, String>> {
+/// How often a round may be made again because the machine was not quiet.
+const AGAIN: usize = 2;
+
+/// The rounds that count.
+pub(super) struct Rounds {
+    pub(super) all: Vec<Connected>,
+    /// How many were not quiet.
+    pub(super) noisy: usize,
+    /// Whether those are left out: there are enough of the others.
+    pub(super) are_quiet: bool,
+}
+
+impl Rounds {
+    /// Makes so many, and some of them again.
+    fn make(wanted: usize, mut round: impl FnMut() -> Result<Connected>) -> Result<Self> {
+        let (mut all, mut noisy) = (Vec::new(), Vec::new());
+        while all.len() < wanted && noisy.len() < AGAIN * wanted {
+            let connected = round()?;
+            let place = if is_quiet(&connected.computing) {
+                &mut all
+            } else {
+                &mut noisy
+            };
+            place.push(connected);
+        }
+        let (count, are_quiet) = (noisy.len(), all.len() == wanted);
+        if !are_quiet {
+            all.append(&mut noisy);
+        }
+        Ok(Self {
+            all,
+            noisy: count,
+            are_quiet,
+        })
+    }
+}
+
+/// Whether a process that only computes had the CPU when it wanted to.
+///
+/// # Why
+/// On a machine that others share 3 ms of computing take 12 to 70 at p99 in some minutes, and no daemon can be
+/// quicker than the CPU that it waits for.
+fn is_quiet(computing: &Latency) -> bool {
+    computing.p99_microseconds <= 1.5 * WORK.as_secs_f64() * 1e6
+}
+
+/// For each round the time from the Engine's event on, of so many connections of containers that run. Why not,
+/// where there is no Engine to be had.
+pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Rounds, String>> {
     if let Some(program) = Engine::lacks() {
         return Ok(Err(format!("{program} is not installed")));
     }
@@ -49,7 +95,7 @@ pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Vec<Co
     let arguments = ["--data-root", &root.to_string_lossy()];
     let engine = Engine::start_with(namespace, &arguments);
     let town = Town::new(&engine, connections);
-    let round = |_| {
+    let round = || {
         let engine = town.asked()?;
         let mut computing = Computing::new();
         Ok(Connected {
@@ -58,7 +104,7 @@ pub(super) fn connect(rounds: usize, connections: usize) -> Result<Result<Vec<Co
             computing: latency(computing.times),
         })
     };
-    (0..rounds).map(round).collect::<Result<_>>().map(Ok)
+    Rounds::make(rounds, round).map(Ok)
 }
 
 /// Containers on a network of their own, and networks that they can be connected to.
@@ -248,4 +294,46 @@ fn open(socket: &Path) -> Result<UnixStream> {
 fn get(stream: &mut UnixStream, path: &str) -> Result<()> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(computing: u64) -> Connected {
+        let of = |milliseconds| latency(vec![Duration::from_millis(milliseconds)]);
+        Connected {
+            veer: of(5),
+            engine: of(1),
+            computing: of(computing),
+        }
+    }
+
+    fn rounds(wanted: usize, computing: &[u64]) -> (Vec<f64>, usize) {
+        let mut left = computing.iter();
+        let rounds = Rounds::make(wanted, || {
+            let next = left.next().context("no more rounds")?;
+            Ok(connected(*next))
+        });
+        let rounds = rounds.expect("enough rounds");
+        assert_eq!(left.next(), None, "as many as there are");
+        let all = rounds.all.iter();
+        let all = all.map(|one| one.computing.p99_microseconds / 1e3);
+        (all.collect(), rounds.noisy)
+    }
+
+    #[test]
+    fn rounds_that_were_not_quiet_are_made_again_and_counted() {
+        assert_eq!(rounds(2, &[3, 70, 4]), (vec![3.0, 4.0], 1));
+        assert_eq!(rounds(2, &[4, 3]), (vec![4.0, 3.0], 0));
+    }
+
+    #[test]
+    fn where_it_is_never_quiet_every_round_counts() {
+        assert_eq!(rounds(1, &[70, 5]), (vec![70.0, 5.0], 2));
+        assert_eq!(
+            rounds(2, &[3, 7, 8, 9, 6]),
+            (vec![3.0, 7.0, 8.0, 9.0, 6.0], 4)
+        );
+    }
 }

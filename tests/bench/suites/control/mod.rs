@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use connect::connect;
+use connect::{Rounds, connect};
 
 use super::lab::{Daemon, Latency, Site};
 use super::target;
@@ -43,7 +43,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     // in its own time, and holds everybody up who changes an interface.
     progress.step("connecting one container after the other to a network of an Engine");
     let connected = connect(effort.rounds, single)?;
-    for connected in connected.iter().flatten() {
+    for connected in connected.iter().flat_map(|rounds| &rounds.all) {
         quantiles(
             &mut single_changes,
             "Engine alone",
@@ -86,6 +86,7 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
                 veer; `computing alone` is what a process takes that only computes, for 3 ms at best, after \
                 each connection. `p50` and `p99` are of 50 containers and 100 connections in each round."
             .to_owned(),
+        settings: connected.iter().map(counted).collect(),
         left_out: connected.err().into_iter().collect(),
         series,
         targets,
@@ -127,6 +128,16 @@ fn series(variant: &str, measure: &str, unit: &str, values: Vec<f64>) -> Series 
         unit: unit.to_owned(),
         values,
     }
+}
+
+/// Which rounds of connections count.
+fn counted(rounds: &Rounds) -> String {
+    let (all, noisy) = (rounds.all.len(), rounds.noisy);
+    let which = match rounds.are_quiet {
+        true => format!("{all} rounds count, {noisy} others are left out"),
+        false => format!("all {all} rounds count, {noisy} of them"),
+    };
+    format!("network connect: {which}, in which 3 ms of computing alone took more than 4.5 at p99")
 }
 
 fn quantiles(notes: &mut Notes, variant: &str, measure: &str, latency: &Latency) {
