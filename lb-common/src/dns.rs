@@ -51,7 +51,7 @@ impl Question {
     /// Where its answer is.
     #[must_use]
     pub fn key(&self) -> AnswerKey {
-        let count = self.length().div_ceil(8);
+        let count = length(&self.name).div_ceil(8);
         let words: [u64; WORDS] = bytemuck::cast(self.name);
         AnswerKey {
             table: self.table,
@@ -61,30 +61,21 @@ impl Question {
         }
     }
 
-    /// Bytes of the name, its final zero included.
-    fn length(&self) -> usize {
-        let mut at = 0;
-        while let Some(label @ 1..) = self.name.get(at) {
-            at += 1 + usize::from(*label);
-        }
-        (at + 1).min(NAME)
+    /// The element of the map that gives `answer` to it.
+    #[must_use]
+    pub fn element(&self, answer: Answer) -> (AnswerKey, NamedAnswer) {
+        (self.key(), NamedAnswer::new(self, answer))
     }
 }
 
-impl NamedAnswer {
-    #[must_use]
-    pub fn new(question: &Question, answer: Answer) -> Self {
-        Self {
-            name: bytemuck::cast(question.name),
-            answer,
-        }
+/// Bytes of a name as in [`Question::name`], its final zero included.
+#[must_use]
+pub fn length(name: &[u8; NAME]) -> usize {
+    let mut at = 0;
+    while let Some(label @ 1..) = name.get(at) {
+        at += 1 + usize::from(*label);
     }
-
-    /// The name's bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8; NAME] {
-        bytemuck::cast_ref(&self.name)
-    }
+    (at + 1).min(NAME)
 }
 
 /// The hash of a name with one more word of eight bytes, that of none being 0.
@@ -121,6 +112,22 @@ pub struct NamedAnswer {
     /// are aligned. Zeros: names with the same hash were put here, and the daemon answers all of them.
     pub name: [u64; WORDS],
     pub answer: Answer,
+}
+
+impl NamedAnswer {
+    #[must_use]
+    pub fn new(question: &Question, answer: Answer) -> Self {
+        Self {
+            name: bytemuck::cast(question.name),
+            answer,
+        }
+    }
+
+    /// The name's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; NAME] {
+        bytemuck::cast_ref(&self.name)
+    }
 }
 
 /// What follows the question in a reply, EDNS aside.

@@ -340,8 +340,8 @@ fn a_connection_at_runtime_is_published_within_moments_of_its_event() {
         // Of no cause where a look for another reason has found it before its event came.
         delays.extend(following.after(moment, "it is connected", |seen| {
             attachment(&seen.observed, &name, &two)?.link.as_ref()?;
-            let since = |caused_at| seen.at.duration_since(caused_at).unwrap_or_default();
-            Some(seen.caused_at.map(since))
+            let since = |caused_at| seen.at.duration_since(caused_at).ok();
+            Some(seen.caused_at.and_then(since))
         }));
         let moment = SystemTime::now();
         host.docker(&format!("network disconnect {two} {name}"));

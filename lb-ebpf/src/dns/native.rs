@@ -197,10 +197,7 @@ mod tests {
         let asked: [&[u8]; 2] = [b"\x13a-name-that-is-long\0", b"\x02db\0"];
         let mut tables = [0; TABLES];
         tables[0] = TABLE;
-        let known = asked.map(question).map(|question| {
-            let answer = NamedAnswer::new(&question, Answer::zeroed());
-            (question.key(), answer)
-        });
+        let known = asked.map(|name| question(name).element(Answer::zeroed()));
         let names = Memory {
             view: Some(View {
                 port: PORT,

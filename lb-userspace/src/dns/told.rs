@@ -6,7 +6,6 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::BinEncodable;
 use lb_common::Resolver;
-use lb_common::dns::NamedAnswer;
 use lb_ebpf::dns::native::{Memory, reply};
 
 use super::kernel::{Numbers, answers, view};
@@ -146,10 +145,7 @@ impl Records {
     pub fn in_kernel(&self, cookie: u64, resolver: Resolver) -> Memory {
         let mut numbers = Numbers::default();
         let answers = answers(self, &mut numbers).into_iter();
-        let answers = answers.map(|(question, answer)| {
-            let answer = NamedAnswer::new(&question, answer);
-            (question.key(), answer)
-        });
+        let answers = answers.map(|(question, answer)| question.element(answer));
         Memory {
             view: view(self, &numbers, cookie, resolver),
             answers: answers.collect(),

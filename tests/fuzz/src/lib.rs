@@ -10,7 +10,7 @@ use std::io;
 
 use hickory_proto::op::Message;
 use hickory_proto::serialize::binary::BinDecodable;
-use lb_common::dns::{NAME, Question};
+use lb_common::dns::{NAME, Question, length};
 use lb_common::{Port, Resolver};
 use lb_ebpf::dns::native::{self, Memory};
 use lb_userspace::dns::{Records, Rules};
@@ -168,11 +168,7 @@ fn same(records: &Records, memory: &Memory, message: &[u8]) {
 /// A query for what the kernel has of a name; `kind` as in [`Question::kind`].
 fn asked(kind: u16, name: &[u8; NAME]) -> Vec<u8> {
     let mut message = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    let mut at = 0;
-    while let Some(length) = name.get(at).filter(|length| **length > 0) {
-        at += 1 + usize::from(*length);
-    }
-    message.extend(&name[..=at.min(NAME - 1)]);
+    message.extend(&name[..length(name)]);
     let kind = if kind == Question::OTHER { TXT } else { kind };
     message.extend(kind.to_be_bytes());
     message.extend([0, 1]);

@@ -104,10 +104,9 @@ pub(super) fn names(now: u64) -> Memory {
         (HOST, A, "old.example.com", over),
         (BACK, A, "met", answer(&[a(7)])),
     ];
-    let answers = answers.into_iter().map(|(table, kind, name, answer)| {
-        let question = question(table, kind, name);
-        (question.key(), NamedAnswer::new(&question, answer))
-    });
+    let answers = answers
+        .into_iter()
+        .map(|(table, kind, name, answer)| question(table, kind, name).element(answer));
     // The place of `met` on the first Network is another name's.
     let other = NamedAnswer::new(&question(FRONT, A, "other"), answer(&[a(7)]));
     let met = (question(FRONT, A, "met").key(), other);

@@ -376,9 +376,7 @@ proptest! {
         let wanted = answers(&editions[editions.len() - 1], &mut numbers);
 
         let there = fake.answers.lock().expect("no panic").clone();
-        let wanted = wanted.into_iter().map(|(question, answer)| {
-            (question.key(), NamedAnswer::new(&question, answer))
-        });
+        let wanted = wanted.into_iter().map(|(question, answer)| question.element(answer));
         prop_assert_eq!(by_network(there, &mirror.numbers), by_network(wanted, &numbers));
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use veer_tests::engine::{Engine, IMAGE};
 
 use super::super::lab::{Latency, Site, host};
-use super::computing::{Computing, WORK};
+use super::computing::{Computing, QUIET};
 use super::{PATIENCE, REST, until};
 
 /// Where the Engine's data is in memory: it writes down each connection before it lets anybody ask
@@ -74,7 +74,7 @@ impl Rounds {
 /// On a machine that others share 3 ms of computing take 12 to 70 at p99 in some minutes, and no daemon can be
 /// quicker than the CPU that it waits for.
 fn is_quiet(computing: &Latency) -> bool {
-    computing.p99_microseconds <= 1.5 * WORK.as_secs_f64() * 1e6
+    computing.p99_microseconds <= QUIET.as_secs_f64() * 1e6
 }
 
 /// For each round the time from the Engine's event on, of so many connections of containers that run. Why not,
@@ -317,6 +317,7 @@ mod tests {
         });
         let rounds = rounds.expect("enough rounds");
         assert_eq!(left.next(), None, "as many as there are");
+        assert_eq!(rounds.are_quiet, rounds.all.len() == wanted);
         let all = rounds.all.iter();
         let all = all.map(|one| one.computing.p99_microseconds / 1e3);
         (all.collect(), rounds.noisy)

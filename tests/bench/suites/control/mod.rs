@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use computing::QUIET;
 use connect::{Rounds, connect};
 
 use super::lab::{Daemon, Latency, Site};
@@ -137,7 +138,10 @@ fn counted(rounds: &Rounds) -> String {
         true => format!("{all} rounds count, {noisy} others are left out"),
         false => format!("all {all} rounds count, {noisy} of them"),
     };
-    format!("network connect: {which}, in which 3 ms of computing alone took more than 4.5 at p99")
+    let quiet = QUIET.as_secs_f64() * 1e3;
+    format!(
+        "network connect: {which}, in which 3 ms of computing alone took more than {quiet} at p99"
+    )
 }
 
 fn quantiles(notes: &mut Notes, variant: &str, measure: &str, latency: &Latency) {
