@@ -24,7 +24,7 @@ pub enum Transport {
 /// What the decision needs to know of the namespace that a query comes from.
 pub trait Asker {
     /// Where the daemon said that it listens in this namespace.
-    fn resolver(&self) -> Option<Resolver>;
+    fn resolver(&self) -> Option<&Resolver>;
     /// Nanoseconds since boot at which the daemon last was alive.
     fn heartbeat(&self) -> u64;
     /// Nanoseconds since boot.
@@ -85,18 +85,18 @@ pub fn lead(
     if !is_ours && (!resolver.stands_for(destination.v4_word()) || asker.is_daemon()) {
         return None;
     }
-    let port = port_of(&resolver, transport);
-    if is_alive(asker.now(), asker.heartbeat()) && is_reached(&resolver, transport, asker) {
+    let port = port_of(resolver, transport);
+    if is_alive(asker.now(), asker.heartbeat()) && is_reached(resolver, transport, asker) {
         if !is_ours {
             asker.remember(port, destination);
         }
-        let address = Addr::from_v4_word(place_of(&resolver));
+        let address = Addr::from_v4_word(place_of(resolver));
         return Some(Peer { address, port });
     }
     if !is_ours {
         return None;
     }
-    let port = dockers_port(&resolver, transport);
+    let port = dockers_port(resolver, transport);
     (port != Port::NONE && asker.listens(transport, port)).then_some(Peer {
         address: *destination,
         port,
@@ -133,11 +133,11 @@ pub fn restore(
         return None;
     }
     let (resolver, transport) = (asker.resolver()?, transport?);
-    let dockers = dockers_port(&resolver, transport);
+    let dockers = dockers_port(resolver, transport);
     if is_ours(source) && dockers != Port::NONE && port == dockers {
         return Some(*source);
     }
-    if source.v4_word() != place_of(&resolver) || port != port_of(&resolver, transport) {
+    if source.v4_word() != place_of(resolver) || port != port_of(resolver, transport) {
         return None;
     }
     let is_alone = resolver.servers[0] == 0;

@@ -157,13 +157,13 @@ pub fn answer(
     }
     names.count(table, answer);
     if samples != 0 && random.is_multiple_of(samples) {
-        let asked = Told {
+        let told = Told {
             namespace,
             table,
-            name: work.name(),
+            name: work.whole_name(asked.name),
             kind: asked.kind,
         };
-        names.tell(&asked, answer, frame.now());
+        names.tell(&told, answer, frame.now());
     }
     Became::Reply
 }
@@ -199,7 +199,7 @@ fn find<'a>(
         };
         if let Some(NamedAnswer { name, answer }) = names.answer(&key) {
             // Of another name with that hash nothing is said about this one.
-            let is_known = work.is_name(name) && answer.ask_daemon == 0;
+            let is_known = work.is_name(asked.name, name) && answer.ask_daemon == 0;
             return is_known.then_some((table, answer));
         }
     }

@@ -131,6 +131,13 @@ pub fn ip_checksum(header: &[u8]) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
+/// As it is in the kernel, where there was something else before.
+fn used() -> Work {
+    let mut work = Work::zeroed();
+    bytemuck::bytes_of_mut(&mut work).fill(0xa5);
+    work
+}
+
 /// What becomes of a frame at `now`, in nanoseconds since boot.
 pub fn run(frame: &[u8], names: &Memory, now: u64) -> Vec<u8> {
     let mut buffer = Buffer {
@@ -139,7 +146,7 @@ pub fn run(frame: &[u8], names: &Memory, now: u64) -> Vec<u8> {
         now,
         ..Buffer::default()
     };
-    match answer(&mut buffer, &Inside, names, &mut Work::zeroed()) {
+    match answer(&mut buffer, &Inside, names, &mut used()) {
         Became::Reply | Became::Untouched => buffer.bytes,
         Became::Broken => Vec::new(),
     }
@@ -154,7 +161,7 @@ pub fn run_across(frame: &[u8], [guest, gateway]: [u32; 2], names: &Memory, now:
         ..Buffer::default()
     };
     let place = AtGate(gateway, guest);
-    match answer_across(&mut buffer, &place, names, &mut Work::zeroed()) {
+    match answer_across(&mut buffer, &place, names, &mut used()) {
         Became::Reply | Became::Untouched => buffer.bytes,
         Became::Broken => Vec::new(),
     }

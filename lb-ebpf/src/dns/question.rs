@@ -67,7 +67,8 @@ const _: () = assert!(size_of::<Heads>() == 42);
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Work {
-    /// What is looked up: the name in lower case, zeros after it.
+    /// What is looked up: the name in lower case, zeros after it in its last word, and what was there before
+    /// in words after that.
     name: [u64; WORDS],
     _pad: [u8; 6],
     /// Those of the query, and then of the reply.
@@ -91,17 +92,39 @@ impl Work {
     pub const SHORTEST: usize = size_of::<Heads>();
     pub const LONGEST: usize = Self::SHORTEST + REST;
 
-    /// The name that is looked up.
+    /// The name that is looked up, with zeros after it.
     #[inline(always)]
-    pub(super) fn name(&self) -> &[u8; NAME] {
+    pub(super) fn whole_name(&mut self, length: u32) -> &[u8; NAME] {
+        for index in 0..WORDS {
+            if !is_used(index, length) {
+                self.name[index] = 0;
+            }
+        }
+        self.name()
+    }
+
+    #[inline(always)]
+    fn name(&self) -> &[u8; NAME] {
         bytemuck::cast_ref(&self.name)
     }
 
-    /// Whether the same name is looked up.
+    /// Whether the same name is looked up, of `length` bytes, as `other`, which has zeros after it.
+    ///
+    /// # Why
+    /// A name ends with its only label without bytes: a longer one differs before that, so that words after it
+    /// need not be read. Code that is run costs more here than what it does: none of it is in the cache.
     #[inline(always)]
-    pub(super) fn is_name(&self, other: &[u64; WORDS]) -> bool {
-        let words = self.name.iter().zip(other);
-        words.fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
+    pub(super) fn is_name(&self, length: u32, other: &[u64; WORDS]) -> bool {
+        let words = self.name.iter().zip(other).enumerate();
+        for (index, (one, other)) in words {
+            if !is_used(index, length) {
+                break;
+            }
+            if one != other {
+                return false;
+            }
+        }
+        true
     }
 
     #[inline(always)]
@@ -279,20 +302,25 @@ struct Lower {
 fn lower(work: &mut Work, length: u32) -> Lower {
     let (mut changed, mut hashed) = (0, 0);
     for index in 0..WORDS {
-        let before = index as u32 * 8;
-        let mut lower = 0;
-        if length > before {
-            let word = work.rest[index] & first_bytes(length - before);
-            lower = lower_word(word);
-            changed |= word ^ lower;
-            hashed = hash(hashed, lower);
+        if !is_used(index, length) {
+            break;
         }
+        let word = work.rest[index] & first_bytes(length - index as u32 * 8);
+        let lower = lower_word(word);
+        changed |= word ^ lower;
+        hashed = hash(hashed, lower);
         work.name[index] = lower;
     }
     Lower {
         was_upper: changed != 0,
         hash: hashed,
     }
+}
+
+/// Whether a name of `length` bytes has any in this word.
+#[inline(always)]
+const fn is_used(index: usize, length: u32) -> bool {
+    length > index as u32 * 8
 }
 
 /// All bits of the first `count` bytes of a word, in the order of memory; `count` > 0.
@@ -332,6 +360,28 @@ fn is_arpa(lower: &[u8; NAME], name: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn words(name: &[u8], then: u8) -> [u64; WORDS] {
+        let mut bytes = [then; NAME];
+        bytes[..name.len().next_multiple_of(8)].fill(0);
+        bytes[..name.len()].copy_from_slice(name);
+        bytemuck::cast(bytes)
+    }
+
+    #[test]
+    fn a_name_is_itself_whatever_was_there_before_and_none_that_begins_alike() {
+        // Eight bytes, the first word.
+        let asked = b"\x06abcdef\0";
+        let mut work = Work::zeroed();
+        work.name = words(asked, 0xa5);
+
+        let same = |name: &[u8]| work.is_name(asked.len() as u32, &words(name, 0));
+
+        assert!(same(asked));
+        assert!(!same(b"\x06abcdef\x01g\0"));
+        assert!(!same(b"\x05abcde\0"));
+        assert!(!same(b"\x06abcdeg\0"));
+    }
 
     #[test]
     fn letters_become_lower_case_and_nothing_else_changes() {

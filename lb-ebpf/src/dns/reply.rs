@@ -60,8 +60,14 @@ fn first(answer: &Answer, random: u32) -> u32 {
 }
 
 /// Writes the time that is left into every TTL that is not for ever.
+///
+/// # Why
+/// It is divided only where it is needed: that takes a twentieth of the time of the whole program.
 #[inline(always)]
 fn count_down(frame: &mut impl Datagram, body: u32, answer: &Answer, now: u64) -> bool {
+    if answer.ttl_count == 0 {
+        return true;
+    }
     let left = answer.expires.saturating_sub(now) / SECOND;
     let left = (left as u32).to_be_bytes();
     for index in 0..TTLS {

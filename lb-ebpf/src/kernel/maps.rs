@@ -145,9 +145,9 @@ impl Maps {
 
     /// Where the queries of the namespace with this cookie go.
     #[inline(always)]
-    pub fn resolver(cookie: u64) -> Option<Resolver> {
-        // SAFETY: copied at once; a torn value is a wrong port once.
-        unsafe { RESOLVERS.get(cookie).copied() }
+    pub fn resolver<'a>(cookie: u64) -> Option<&'a Resolver> {
+        // SAFETY: an element that is replaced meanwhile stays readable until the program ends.
+        unsafe { RESOLVERS.get(cookie) }
     }
 
     /// When the daemon last was alive, in nanoseconds since boot.

@@ -18,8 +18,8 @@ use aya_ebpf::bindings::{
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as bpf_sock_tuple_v4,
 };
 use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_map_lookup_elem,
-    bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+    bpf_map_lookup_elem, bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
 };
 use aya_ebpf::macros::{cgroup_sock_addr, map};
 use aya_ebpf::maps::SockHash;
@@ -304,7 +304,7 @@ pub(crate) fn tuple(ipv4: bpf_sock_tuple_v4) -> bpf_sock_tuple {
 
 impl Asker for Socket {
     #[inline(always)]
-    fn resolver(&self) -> Option<Resolver> {
+    fn resolver(&self) -> Option<&Resolver> {
         Maps::resolver(namespace(self))
     }
 
@@ -316,7 +316,7 @@ impl Asker for Socket {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper has no arguments.
-        unsafe { bpf_ktime_get_ns() }
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

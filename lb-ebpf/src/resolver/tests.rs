@@ -19,8 +19,8 @@ struct Namespace {
 }
 
 impl Asker for Namespace {
-    fn resolver(&self) -> Option<Resolver> {
-        self.resolver
+    fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
     }
     fn heartbeat(&self) -> u64 {
         self.heartbeat
