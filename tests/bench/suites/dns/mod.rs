@@ -12,7 +12,7 @@ use rand::seq::SliceRandom as _;
 use tempfile::TempDir;
 
 use self::resolvers::{Answering, Asker};
-use self::turns::{Part, beside, turns};
+use self::turns::{DOCKER, Part, beside, turns};
 use super::sanity::figure;
 use super::target;
 use crate::cpu;
@@ -38,9 +38,10 @@ const P50: &str = "answer p50";
 const P99: &str = "answer p99";
 const CPU: &str = "CPU per query";
 const TWO: &str = "two clients";
-const GLIBC: &str = "getaddrinfo p50, glibc";
 const DNSPERF: &str = "dnsperf";
-const MUSL: &str = "getaddrinfo p50, musl";
+
+const GLIBC: &str = "glibc";
+const MUSL: &str = "musl";
 
 /// What every resolver is measured with.
 #[derive(Clone, Copy, Debug)]
@@ -49,15 +50,42 @@ enum Measure {
     Cost,
     Two,
     /// By the C library with this number.
-    Library(usize),
+    Library(usize, Cpus),
     /// By a real program.
     Dnsperf,
 }
 
+/// Where client and server run.
+#[derive(Clone, Copy, Debug)]
+enum Cpus {
+    /// Both on the last one.
+    One,
+    /// Where the kernel puts them, as in practice.
+    Any,
+}
+
+impl Cpus {
+    fn one(self) -> Option<usize> {
+        match self {
+            Self::One => Some(cpu::last()),
+            Self::Any => None,
+        }
+    }
+}
+
 /// A client that uses a C library.
 struct Library {
-    measure: &'static str,
+    name: &'static str,
     program: PathBuf,
+}
+
+/// What the time is called that a call of this library's takes.
+fn getaddrinfo(library: &str, cpus: Cpus) -> String {
+    let place = match cpus {
+        Cpus::One => "",
+        Cpus::Any => ", any CPU",
+    };
+    format!("getaddrinfo p50, {library}{place}")
 }
 
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
@@ -67,7 +95,9 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let libraries = libraries(&folder, &mut suite)?;
     let mut notes = Notes::default();
     let often = [Measure::Latency, Measure::Cost].into_iter();
-    let often = often.chain((0..libraries.len()).map(Measure::Library));
+    let by_library = (0..libraries.len())
+        .flat_map(|number| [Cpus::One, Cpus::Any].map(|cpus| Measure::Library(number, cpus)));
+    let often = often.chain(by_library);
     let often = often.flat_map(|measure| [measure; SAMPLES]);
     let all = often.chain([Measure::Two]);
     let has_dnsperf = find(DNSPERF)?.is_some();
@@ -98,8 +128,12 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         }
     }
     let rank = |measure: &str| {
-        let all = [P50, P99, CPU, TWO, GLIBC, MUSL, DNSPERF];
-        all.iter().position(|one| *one == measure)
+        let library = |cpus| [GLIBC, MUSL].map(|library| getaddrinfo(library, cpus));
+        let [glibc, musl] = library(Cpus::One);
+        let [glibc_any, musl_any] = library(Cpus::Any);
+        let all = [P50, P99, CPU, TWO].map(str::to_owned).into_iter();
+        let mut all = all.chain([glibc, musl, glibc_any, musl_any, DNSPERF.to_owned()]);
+        all.position(|one| one == measure)
     };
     let place = |name: &str| {
         let found = resolvers.iter().position(|one| one.name == name);
@@ -116,13 +150,15 @@ fn description() -> Suite {
     Suite {
         name: "dns".to_owned(),
         about: "A container of an Engine asks for the address of another. `p50` and `p99` are of single queries, \
-                one after the other; CPU is of a client that has 32 queries under way, and of the server; two \
-                such clients, and the server, have all CPUs to themselves. `a datagram to oneself` is the limit: a \
-                client that is sent its own queries, in a namespace without any rules, and without any server."
+                one after the other; CPU is of a client that has 32 queries under way, and of the server. Client \
+                and server share one CPU, but for two such clients, which have all CPUs to themselves with the \
+                server, and for `any CPU`, where the kernel puts them where it likes, as in practice. \
+                `a datagram to oneself` is the limit: a client that is sent its own queries, in a namespace \
+                without any rules, and without any server."
             .to_owned(),
         settings: vec![
-            "Docker and veer answer at 127.0.0.11, the others at the address of their network's gateway; all on one \
-             host, with Docker's rules, which track connections"
+            "Docker and veer answer at 127.0.0.11, the others at the address of their network's gateway; all on \
+             hosts with Docker's rules, which track connections, and all but Docker on one"
                 .to_owned(),
             "no_conntrack: veer with `dns.no_conntrack = true`, which takes Docker's rules out of containers"
                 .to_owned(),
@@ -136,22 +172,25 @@ fn description() -> Suite {
 }
 
 fn targets() -> Vec<Target> {
-    let (docker, dnsmasq) = ("Docker", "dnsmasq");
+    let (docker, dnsmasq) = (DOCKER, "dnsmasq");
     let (at_most, at_least) = (Bound::AtMost, Bound::AtLeast);
     let bounds = [
         (P50, docker, at_most(0.1)),
         (P50, dnsmasq, at_most(0.2)),
         (CPU, docker, at_most(0.111)),
         (CPU, dnsmasq, at_most(0.25)),
-        (TWO, docker, at_least(5.0)),
-        (GLIBC, docker, at_most(0.333)),
-        (MUSL, docker, at_most(0.222)),
     ];
+    let bounds = bounds.map(|(measure, to, bound)| (measure.to_owned(), to, bound));
+    let by_library = [Cpus::One, Cpus::Any].into_iter().flat_map(|cpus| {
+        [(GLIBC, 0.333), (MUSL, 0.222)]
+            .map(|(library, most)| (getaddrinfo(library, cpus), docker, at_most(most)))
+    });
+    let bounds: Vec<_> = bounds.into_iter().chain(by_library).collect();
     let of = |variant| {
-        bounds.map(|(measure, to, bound)| match to == dnsmasq {
-            true => target(measure, variant, Some(&beside(to, variant)), bound),
-            false => target(measure, variant, Some(to), bound),
-        })
+        let in_turns = bounds.iter().map(move |(measure, to, bound)| {
+            target(measure, variant, Some(&beside(to, variant)), *bound)
+        });
+        in_turns.chain([target(TWO, variant, Some(docker), at_least(5.0))])
     };
     let in_kernel = [of("veer, kernel"), of("veer, kernel, no_conntrack")];
     let userspace = target(P50, "veer, userspace", Some(docker), at_most(0.435));
@@ -206,18 +245,19 @@ fn note(
             answering.keep_on(one_cpu)?;
             notes.note(name, DNSPERF, "queries/s", dnsperf(&resolver.asker)?);
         }
-        Measure::Library(number) => {
-            answering.keep_on(one_cpu)?;
+        Measure::Library(number, cpus) => {
+            answering.keep_on(cpus.one())?;
             let library = &libraries[number];
             let mut command = resolver.asker.inside();
-            command
-                .arg("taskset")
-                .args(["-c", &cpu::last().to_string()]);
+            if let Some(cpu) = cpus.one() {
+                command.args(["taskset", "-c", &cpu.to_string()]);
+            }
             command.arg(&library.program).arg(NAME);
             command.arg(short.time.as_millis().to_string());
             let printed = printed(resolver.asker.run(&mut command)?)?;
             let p50 = printed.split_whitespace().next().context("a figure")?;
-            notes.note(name, library.measure, "µs", p50.parse::<f64>()? / 1e3);
+            let measure = getaddrinfo(library.name, cpus);
+            notes.note(name, &measure, "µs", p50.parse::<f64>()? / 1e3);
         }
     }
     Ok(())
@@ -294,18 +334,18 @@ fn dnsperf(asker: &Asker) -> Result<f64> {
 fn libraries(folder: &TempDir, suite: &mut Suite) -> Result<Vec<Library>> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/getaddrinfo.c");
     let mut libraries = Vec::new();
-    for (compiler, measure, option) in [("cc", GLIBC, "-O2"), ("musl-gcc", MUSL, "-static")] {
+    for (compiler, name, option) in [("cc", GLIBC, "-O2"), ("musl-gcc", MUSL, "-static")] {
         if find(compiler)?.is_none() {
             suite
                 .left_out
-                .push(format!("{measure}: {compiler} is not installed"));
+                .push(format!("getaddrinfo, {name}: {compiler} is not installed"));
             continue;
         }
         let program = folder.path().join(compiler);
         let mut command = Command::new(compiler);
         command.args([option, "-o"]).arg(&program).arg(source);
         printed(command.output()?).with_context(|| format!("compile with {compiler}"))?;
-        libraries.push(Library { measure, program });
+        libraries.push(Library { name, program });
     }
     Ok(libraries)
 }

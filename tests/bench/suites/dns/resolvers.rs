@@ -1,6 +1,7 @@
 //! The name servers that are compared, each with a container that asks it.
 //!
-//! They are on one host: an Engine's, with the rules that Docker has there and in its containers.
+//! They are on one host: an Engine's, with the rules that Docker has there and in its containers. Docker's own
+//! resolver is on another one of the kind, so that it can be asked while veer is there.
 
 use std::any::Any;
 use std::fs;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 use veer_tests::deadline::within;
 use veer_tests::engine::{Engine, IMAGE};
 
+use super::turns::DOCKER;
 use super::{Measure, NAME};
 use crate::cpu;
 use crate::proxy::{find, start_pinned};
@@ -129,7 +131,7 @@ impl Town {
     /// Docker's own resolver.
     fn docker(self: &Rc<Self>) -> Result<Resolver> {
         Ok(Resolver {
-            name: "Docker",
+            name: DOCKER,
             asker: self.asker(CLIENT, Some(INSIDE))?,
             work: Work::Always {
                 processes: vec![self.engine.pid()],
@@ -258,8 +260,8 @@ impl Asker {
 
 /// Every name server that this machine has; the others are noted as left out.
 pub(super) fn start(suite: &mut Suite) -> Result<Vec<Resolver>> {
+    let mut resolvers = vec![Rc::new(Town::start()?).docker()?];
     let town = Rc::new(Town::start()?);
-    let mut resolvers = vec![town.docker()?];
     for (number, server) in SERVERS.iter().enumerate() {
         match server.start(&town, number) {
             Ok(Some(resolver)) => {

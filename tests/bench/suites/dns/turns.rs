@@ -7,7 +7,10 @@ use super::resolvers::Resolver;
 ///
 /// # Why
 /// Of what is measured in another minute, at another speed of the processor, ratios of a fifth are too uncertain.
-const COMPANIONS: [&str; 2] = ["dnsmasq", "a datagram to oneself"];
+const COMPANIONS: [&str; 3] = [DOCKER, "dnsmasq", "a datagram to oneself"];
+
+/// Its own resolver.
+pub(super) const DOCKER: &str = "Docker";
 
 /// One that is measured in a turn, and what its figures are called.
 pub(super) struct Part<'a> {
@@ -60,7 +63,11 @@ impl<'a> Part<'a> {
 
     /// Whether `measure` is taken of it.
     pub(super) fn takes(&self, measure: Measure) -> bool {
-        let is_short = matches!(measure, Measure::Latency | Measure::Cost);
-        self.resolver.takes(measure) && (is_short || !self.is_companion)
+        let is_wanted = match measure {
+            Measure::Latency | Measure::Cost => true,
+            Measure::Library(..) => !self.is_companion || self.resolver.name == DOCKER,
+            Measure::Two | Measure::Dnsperf => !self.is_companion,
+        };
+        is_wanted && self.resolver.takes(measure)
     }
 }
