@@ -193,7 +193,13 @@ fn targets() -> Vec<Target> {
         in_turns.chain([target(TWO, variant, Some(docker), at_least(5.0))])
     };
     let in_kernel = [of("veer, kernel"), of("veer, kernel, no_conntrack")];
-    let userspace = target(P50, "veer, userspace", Some(docker), at_most(0.435));
+    let userspace = "veer, userspace";
+    let userspace = target(
+        P50,
+        userspace,
+        Some(&beside(docker, userspace)),
+        at_most(0.435),
+    );
     in_kernel.into_iter().flatten().chain([userspace]).collect()
 }
 

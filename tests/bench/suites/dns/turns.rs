@@ -3,7 +3,7 @@
 use super::Measure;
 use super::resolvers::Resolver;
 
-/// What is also measured while the kernel answers, in turns with it.
+/// What is also measured while the kernel answers, in turns with it; Docker also while the daemon does.
 ///
 /// # Why
 /// Of what is measured in another minute, at another speed of the processor, ratios of a fifth are too uncertain.
@@ -24,7 +24,7 @@ pub(super) fn turns(resolvers: &[Resolver]) -> Vec<Vec<Part<'_>>> {
     let (alone, together): (Vec<_>, Vec<_>) = resolvers.iter().partition(|one| one.disturbs());
     let companions = |veer: &Resolver| {
         let all = together.iter().filter(|one| COMPANIONS.contains(&one.name));
-        let all = all.filter(|_| veer.is_in_kernel());
+        let all = all.filter(|one| veer.is_in_kernel() || one.name == DOCKER);
         let all = all.map(|one| Part::companion(one, veer));
         all.collect::<Vec<_>>()
     };
