@@ -27,7 +27,7 @@ pub trait Asker {
     fn resolver(&self) -> Option<&Resolver>;
     /// Nanoseconds since boot at which the daemon last was alive.
     fn heartbeat(&self) -> u64;
-    /// Nanoseconds since boot.
+    /// Nanoseconds since boot, by a clock that may be a tick late.
     fn now(&self) -> u64;
     /// Whether a socket is bound to 127.0.0.11 and `port` in this namespace.
     fn listens(&self, transport: Transport, port: Port) -> bool;

@@ -186,7 +186,7 @@ impl Town {
 impl Resolver {
     /// Whether `measure` can be taken of it: programs that are not ours need somebody to ask.
     pub(super) fn takes(&self, measure: Measure) -> bool {
-        let is_ours = matches!(measure, Measure::Latency | Measure::Cost | Measure::Two);
+        let is_ours = matches!(measure, Measure::Latency(_) | Measure::Cost | Measure::Two);
         is_ours || self.asker.server.is_some()
     }
 

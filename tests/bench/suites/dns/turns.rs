@@ -64,7 +64,7 @@ impl<'a> Part<'a> {
     /// Whether `measure` is taken of it.
     pub(super) fn takes(&self, measure: Measure) -> bool {
         let is_wanted = match measure {
-            Measure::Latency | Measure::Cost => true,
+            Measure::Latency(_) | Measure::Cost => true,
             Measure::Library(..) => !self.is_companion || self.resolver.name == DOCKER,
             Measure::Two | Measure::Dnsperf => !self.is_companion,
         };
