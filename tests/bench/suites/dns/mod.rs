@@ -35,14 +35,15 @@ const SAMPLES: usize = 8;
 const SHARE: u32 = 4;
 
 const P50: &str = "answer p50";
-const P50_ANY: &str = "answer p50, any CPU";
 const P99: &str = "answer p99";
 const CPU: &str = "CPU per query";
 const TWO: &str = "two clients";
+const GLIBC: &str = "getaddrinfo p50, glibc";
 const DNSPERF: &str = "dnsperf";
+const MUSL: &str = "getaddrinfo p50, musl";
 
-const GLIBC: &str = "glibc";
-const MUSL: &str = "musl";
+/// What ends the name of a measure that is taken so.
+const ANY_CPU: &str = ", any CPU";
 
 /// What every resolver is measured with.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,24 @@ enum Cpus {
 }
 
 impl Cpus {
+    const BOTH: [Self; 2] = [Self::One, Self::Any];
+
+    /// How this measure is taken.
+    fn of(measure: &str) -> &'static [Self] {
+        match measure {
+            P50 | GLIBC | MUSL => &Self::BOTH,
+            _ => &[Self::One],
+        }
+    }
+
+    /// What the measure is called when it is taken so.
+    fn name(self, measure: &str) -> String {
+        match self {
+            Self::One => measure.to_owned(),
+            Self::Any => format!("{measure}{ANY_CPU}"),
+        }
+    }
+
     fn one(self) -> Option<usize> {
         match self {
             Self::One => Some(cpu::last()),
@@ -76,17 +95,8 @@ impl Cpus {
 
 /// A client that uses a C library.
 struct Library {
-    name: &'static str,
+    measure: &'static str,
     program: PathBuf,
-}
-
-/// What the time is called that a call of this library's takes.
-fn getaddrinfo(library: &str, cpus: Cpus) -> String {
-    let place = match cpus {
-        Cpus::One => "",
-        Cpus::Any => ", any CPU",
-    };
-    format!("getaddrinfo p50, {library}{place}")
 }
 
 pub(super) fn suite(effort: Effort) -> Result<Suite> {
@@ -95,11 +105,10 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
     let folder = tempfile::tempdir()?;
     let libraries = libraries(&folder, &mut suite)?;
     let mut notes = Notes::default();
-    let latency = [Cpus::One, Cpus::Any].map(Measure::Latency);
-    let often = latency.into_iter().chain([Measure::Cost]);
+    let latency = Cpus::BOTH.map(Measure::Latency).into_iter();
     let by_library = (0..libraries.len())
-        .flat_map(|number| [Cpus::One, Cpus::Any].map(|cpus| Measure::Library(number, cpus)));
-    let often = often.chain(by_library);
+        .flat_map(|number| Cpus::BOTH.map(|cpus| Measure::Library(number, cpus)));
+    let often = latency.chain([Measure::Cost]).chain(by_library);
     let often = often.flat_map(|measure| [measure; SAMPLES]);
     let all = often.chain([Measure::Two]);
     let has_dnsperf = find(DNSPERF)?.is_some();
@@ -134,13 +143,10 @@ pub(super) fn suite(effort: Effort) -> Result<Suite> {
         }
     }
     let rank = |measure: &str| {
-        let library = |cpus| [GLIBC, MUSL].map(|library| getaddrinfo(library, cpus));
-        let [glibc, musl] = library(Cpus::One);
-        let [glibc_any, musl_any] = library(Cpus::Any);
-        let all = [P50, P50_ANY, P99, CPU, TWO];
-        let all = all.map(str::to_owned).into_iter();
-        let mut all = all.chain([glibc, musl, glibc_any, musl_any, DNSPERF.to_owned()]);
-        all.position(|one| one == measure)
+        let all = [P50, P99, CPU, TWO, GLIBC, MUSL, DNSPERF];
+        let any = measure.strip_suffix(ANY_CPU);
+        let place = all.iter().position(|one| *one == any.unwrap_or(measure));
+        (place, any.is_some())
     };
     let place = |name: &str| {
         let found = resolvers.iter().position(|one| one.name == name);
@@ -184,32 +190,27 @@ fn targets() -> Vec<Target> {
     let bounds = [
         (P50, docker, at_most(0.1)),
         (P50, dnsmasq, at_most(0.2)),
-        (P50_ANY, docker, at_most(0.1)),
-        (P50_ANY, dnsmasq, at_most(0.2)),
         (CPU, docker, at_most(0.111)),
         (CPU, dnsmasq, at_most(0.25)),
+        (TWO, docker, at_least(5.0)),
+        (GLIBC, docker, at_most(0.333)),
+        (MUSL, docker, at_most(0.222)),
     ];
-    let bounds = bounds.map(|(measure, to, bound)| (measure.to_owned(), to, bound));
-    let by_library = [Cpus::One, Cpus::Any].into_iter().flat_map(|cpus| {
-        [(GLIBC, 0.333), (MUSL, 0.222)]
-            .map(|(library, most)| (getaddrinfo(library, cpus), docker, at_most(most)))
-    });
-    let bounds: Vec<_> = bounds.into_iter().chain(by_library).collect();
-    let of = |variant| {
-        let in_turns = bounds.iter().map(move |(measure, to, bound)| {
-            target(measure, variant, Some(&beside(to, variant)), *bound)
-        });
-        in_turns.chain([target(TWO, variant, Some(docker), at_least(5.0))])
-    };
-    let in_kernel = [of("veer, kernel"), of("veer, kernel, no_conntrack")];
-    let userspace = "veer, userspace";
-    let userspace = target(
-        P50,
-        userspace,
-        Some(&beside(docker, userspace)),
-        at_most(0.435),
-    );
-    in_kernel.into_iter().flatten().chain([userspace]).collect()
+    let in_kernel = ["veer, kernel", "veer, kernel, no_conntrack"].into_iter();
+    let in_kernel =
+        in_kernel.flat_map(|of| bounds.map(|(measure, to, bound)| (measure, of, to, bound)));
+    let all = in_kernel.chain([(P50, "veer, userspace", docker, at_most(0.435))]);
+    all.flat_map(|(measure, of, to, bound)| {
+        // Two clients are not measured in turns.
+        let to = if measure == TWO {
+            to.to_owned()
+        } else {
+            beside(to, of)
+        };
+        let places = Cpus::of(measure).iter();
+        places.map(move |cpus| target(&cpus.name(measure), of, Some(&to), bound))
+    })
+    .collect()
 }
 
 fn note(
@@ -232,12 +233,9 @@ fn note(
             let cpu = cpus.one();
             answering.keep_on(cpu)?;
             let done = ask(&resolver.asker, &answering.processes, Way::One, cpu, short)?;
-            match cpus {
-                Cpus::One => {
-                    notes.note(name, P50, "µs", done.p50());
-                    notes.note(name, P99, "µs", done.p99());
-                }
-                Cpus::Any => notes.note(name, P50_ANY, "µs", done.p50()),
+            notes.note(name, &cpus.name(P50), "µs", done.p50());
+            if let Cpus::One = cpus {
+                notes.note(name, P99, "µs", done.p99());
             }
         }
         Measure::Cost => {
@@ -271,7 +269,7 @@ fn note(
             command.arg(short.time.as_millis().to_string());
             let printed = printed(resolver.asker.run(&mut command)?)?;
             let p50 = printed.split_whitespace().next().context("a figure")?;
-            let measure = getaddrinfo(library.name, cpus);
+            let measure = cpus.name(library.measure);
             notes.note(name, &measure, "µs", p50.parse::<f64>()? / 1e3);
         }
     }
@@ -349,18 +347,18 @@ fn dnsperf(asker: &Asker) -> Result<f64> {
 fn libraries(folder: &TempDir, suite: &mut Suite) -> Result<Vec<Library>> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/getaddrinfo.c");
     let mut libraries = Vec::new();
-    for (compiler, name, option) in [("cc", GLIBC, "-O2"), ("musl-gcc", MUSL, "-static")] {
+    for (compiler, measure, option) in [("cc", GLIBC, "-O2"), ("musl-gcc", MUSL, "-static")] {
         if find(compiler)?.is_none() {
             suite
                 .left_out
-                .push(format!("getaddrinfo, {name}: {compiler} is not installed"));
+                .push(format!("{measure}: {compiler} is not installed"));
             continue;
         }
         let program = folder.path().join(compiler);
         let mut command = Command::new(compiler);
         command.args([option, "-o"]).arg(&program).arg(source);
         printed(command.output()?).with_context(|| format!("compile with {compiler}"))?;
-        libraries.push(Library { name, program });
+        libraries.push(Library { measure, program });
     }
     Ok(libraries)
 }

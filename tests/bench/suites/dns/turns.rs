@@ -9,7 +9,7 @@ use super::resolvers::Resolver;
 /// Of what is measured in another minute, at another speed of the processor, ratios of a fifth are too uncertain.
 const COMPANIONS: [&str; 3] = [DOCKER, "dnsmasq", "a datagram to oneself"];
 
-/// Its own resolver.
+/// Docker's own resolver.
 pub(super) const DOCKER: &str = "Docker";
 
 /// One that is measured in a turn, and what its figures are called.
