@@ -5,7 +5,7 @@
 //! namespace at once. A task for each query would have to be found and stopped one by one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +27,7 @@ use super::takeover::Sockets;
 use super::tally::{Path, Tally};
 use super::upstream::{Forwarded, Places, Upstream};
 use crate::model::Netns;
+use crate::netns::readable;
 
 /// Longest query that is read, in bytes. Real ones are a tenth of that.
 pub(super) const LONGEST_QUERY: usize = 4096;
@@ -220,7 +221,8 @@ impl Asker {
 /// Answers what comes in over `sockets`, until dropped. Ends only if the sockets cannot be used.
 pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
     let guest = sockets.guest;
-    let udp = UdpSocket::from_std(sockets.udp)?;
+    // Not heard of when another reply can be sent: each one that is delivered would wake this thread again.
+    let udp = readable(sockets.udp)?;
     let tcp = TcpListener::from_std(sockets.tcp)?;
     let mut later = FuturesUnordered::new();
     let mut streams = FuturesUnordered::new();
@@ -229,17 +231,21 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
     loop {
         tokio::select! {
             ready = udp.readable() => {
-                ready?;
-                for (pending, client) in drain(&udp, guest, &asker) {
+                let mut ready = ready?;
+                let burst = drain(udp.get_ref(), guest, &asker);
+                if burst.is_last {
+                    ready.clear_ready();
+                }
+                for (pending, client) in burst.pending {
                     if later.len() < most {
                         let reply = asker.finish(pending);
                         later.push(async move { (reply.await, client) });
                     } else {
-                        send(&udp, &asker.refuse(&pending), client);
+                        send(udp.get_ref(), &asker.refuse(&pending), client);
                     }
                 }
             }
-            Some((reply, client)) = later.next() => send(&udp, &reply, client),
+            Some((reply, client)) = later.next() => send(udp.get_ref(), &reply, client),
             stream = accept(&tcp, guest), if streams.len() < STREAMS => {
                 streams.extend(stream.map(|stream| converse(stream, &asker)));
             }
@@ -248,13 +254,25 @@ pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
     }
 }
 
+/// What came of reading a while.
+struct Burst {
+    /// Those that could not be answered at once.
+    pending: Vec<(Pending, SocketAddr)>,
+    /// Whether there was nothing more to read.
+    is_last: bool,
+}
+
 /// Reads a burst of datagrams and replies where the records suffice; gives the others back.
-fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Vec<(Pending, SocketAddr)> {
+fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Burst {
     let mut pending = Vec::new();
     let mut buffer = [0; LONGEST_QUERY];
     for _ in 0..BURST {
-        let Ok((length, client)) = udp.try_recv_from(&mut buffer) else {
-            break;
+        let (length, client) = match udp.recv_from(&mut buffer) {
+            Ok(came) => came,
+            Err(error) => {
+                let is_last = error.kind() == io::ErrorKind::WouldBlock;
+                return Burst { pending, is_last };
+            }
         };
         if !is_guest(client, guest) {
             continue;
@@ -265,12 +283,15 @@ fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Vec<(Pending,
             Next::Later(query) => pending.push((query, client)),
         }
     }
-    pending
+    Burst {
+        pending,
+        is_last: false,
+    }
 }
 
 /// A reply that cannot be sent now is lost, as any datagram may be: the client asks again.
 fn send(udp: &UdpSocket, reply: &[u8], client: SocketAddr) {
-    let _ = udp.try_send_to(reply, client);
+    let _ = udp.send_to(reply, client);
 }
 
 /// Whether this client may ask, given who alone may; `None`: everybody.

@@ -6,7 +6,7 @@
 use bytemuck::Zeroable;
 use lb_common::dns::{Answer, BODY};
 
-use super::query::{HEADER, OWN_LIMIT, Query};
+use super::query::{HEADER, Query};
 
 /// The longest that a name's existence is believed, in seconds.
 const LONGEST: u32 = 86_400;
@@ -20,8 +20,7 @@ const SOA: u16 = 6;
 const OPT: u16 = 41;
 const TSIG: u16 = 250;
 
-/// Flags in the fourth byte of the header.
-const RA: u8 = 0x80;
+/// A flag in the fourth byte of the header.
 const AD: u8 = 0x20;
 
 /// What follows the question, without OPT record.
@@ -108,29 +107,15 @@ impl Body {
 
     /// The reply to `query` made of it, in which everything lives for `ttl` seconds more.
     pub(super) fn reply(&self, query: &Query, ttl: u32) -> Vec<u8> {
-        let asked = query.header();
-        let mut reply = Vec::with_capacity(query.question_end() + self.bytes.len() + 11);
-        let signatures = query.wants_signatures();
-        let [answers, authorities, additionals] = self.counts;
-        let additionals = additionals + u16::from(signatures.is_some());
-        reply.extend(&asked[..2]);
-        reply.push(0x80 | (asked[2] & 0x01));
-        reply.push(RA | (asked[3] & 0x10) | self.code | if self.is_authentic { AD } else { 0 });
-        for count in [1, answers, authorities, additionals] {
-            reply.extend(count.to_be_bytes());
-        }
-        reply.extend(query.question());
-        let body = reply.len();
-        reply.extend(&self.bytes);
-        for &at in &self.ttls {
-            let at = body + usize::from(at);
-            reply[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
-        }
-        if let Some(wanted) = signatures {
-            let [high, low] = OWN_LIMIT.to_be_bytes();
-            let flags = if wanted { 0x80 } else { 0 };
-            reply.extend([0, 0, OPT as u8, high, low, 0, 0, flags, 0, 0, 0]);
-        }
+        let authentic = if self.is_authentic { AD } else { 0 };
+        let reply = query.with(self.code | authentic, self.counts, |reply| {
+            let body = reply.len();
+            reply.extend(&self.bytes);
+            for &at in &self.ttls {
+                let at = body + usize::from(at);
+                reply[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+            }
+        });
         query.fit(reply)
     }
 }

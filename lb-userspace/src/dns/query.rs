@@ -1,6 +1,6 @@
 //! A query as it came from a container, checked.
 
-use hickory_proto::op::{Edns, Message, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
@@ -16,8 +16,23 @@ pub(super) const OWN_LIMIT: u16 = 1232;
 /// Bytes after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
 
-/// The flag that a message was cut, in the third byte of the header.
+/// Flags in the third byte of the header.
+const QR: u8 = 0x80;
 pub(super) const TC: u8 = 0x02;
+const RD: u8 = 0x01;
+
+/// Flags in the fourth.
+const RA: u8 = 0x80;
+const CD: u8 = 0x10;
+
+/// An EDNS record of ours without its flags, RFC 6891 §6.1.2: of the root, with what we take.
+const OPT: [u8; 7] = {
+    let [high, low] = OWN_LIMIT.to_be_bytes();
+    [0, 0, 41, high, low, 0, 0]
+};
+
+/// DO, in the first byte of the flags of an EDNS record.
+const DO: u8 = 0x80;
 
 /// A query as it was sent to a name server.
 #[derive(Clone, Debug)]
@@ -47,7 +62,8 @@ pub(super) enum Transport {
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     bytes: Vec<u8>,
-    message: Message,
+    question: Question,
+    edns: Option<Edns>,
     /// Where the question section ends in `bytes`.
     question_end: usize,
     transport: Transport,
@@ -86,10 +102,18 @@ impl Query {
             return None;
         }
         let question_end = question_end(bytes)?;
-        let message = Message::read(&mut BinDecoder::new(bytes)).ok()?;
+        let is_bare = answers == 0 && authorities == 0 && counts(10) == 0;
+        let (question, edns) = if is_bare {
+            let question = BinDecoder::new(&bytes[HEADER..question_end]);
+            (Question::read(&mut { question }).ok()?, None)
+        } else {
+            let mut message = Message::read(&mut BinDecoder::new(bytes)).ok()?;
+            (message.queries.pop()?, message.edns)
+        };
         Some(Self {
             bytes: bytes.to_vec(),
-            message,
+            question,
+            edns,
             question_end,
             transport,
         })
@@ -97,16 +121,15 @@ impl Query {
 
     /// The name asked for, in the client's case.
     pub(super) fn name(&self) -> &Name {
-        // `read` let exactly one question pass.
-        self.message.queries[0].name()
+        self.question.name()
     }
 
     pub(super) fn kind(&self) -> RecordType {
-        self.message.queries[0].query_type()
+        self.question.query_type()
     }
 
     pub(super) fn class(&self) -> DNSClass {
-        self.message.queries[0].query_class()
+        self.question.query_class()
     }
 
     pub(super) fn transport(&self) -> Transport {
@@ -115,7 +138,7 @@ impl Query {
 
     /// Whether the client speaks a version of EDNS that does not exist, RFC 6891 §6.1.3.
     pub(super) fn has_unknown_edns(&self) -> bool {
-        self.message.version() > 0
+        self.edns.as_ref().is_some_and(|edns| edns.version() > 0)
     }
 
     /// The message as a name server is sent it: under another id, and with the letters of the name
@@ -184,7 +207,7 @@ impl Query {
 
     /// Whether the client speaks EDNS, and if so whether it wants signatures (DO).
     pub(super) fn wants_signatures(&self) -> Option<bool> {
-        let edns = self.message.edns.as_ref();
+        let edns = self.edns.as_ref();
         edns.map(|edns| edns.flags().dnssec_ok)
     }
 
@@ -201,19 +224,24 @@ impl Query {
     /// Longest reply that the client takes, in bytes.
     pub(super) fn limit(&self) -> u16 {
         match self.transport {
-            Transport::Udp => self.message.max_payload().max(SMALLEST_LIMIT),
+            Transport::Udp => {
+                let told = self.edns.as_ref().map_or(0, Edns::max_payload);
+                told.max(SMALLEST_LIMIT)
+            }
             Transport::Tcp => u16::MAX,
         }
     }
 
     /// A reply without records: same id and question, RA, not authoritative.
     pub(super) fn reply(&self, code: ResponseCode) -> Message {
-        let mut reply = Message::response(self.message.id, OpCode::Query);
-        reply.metadata = Metadata::response_from_request(&self.message.metadata);
+        let asked = self.header();
+        let mut reply = Message::response(u16::from_be_bytes([asked[0], asked[1]]), OpCode::Query);
+        reply.metadata.recursion_desired = asked[2] & RD != 0;
+        reply.metadata.checking_disabled = asked[3] & CD != 0;
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = code;
-        reply.queries.clone_from(&self.message.queries);
-        reply.edns = self.message.edns.as_ref().map(|theirs| {
+        reply.queries = vec![self.question.clone()];
+        reply.edns = self.edns.as_ref().map(|theirs| {
             let mut ours = Edns::new();
             ours.set_max_payload(OWN_LIMIT);
             ours.set_dnssec_ok(theirs.flags().dnssec_ok);
@@ -232,6 +260,34 @@ impl Query {
             // Nothing we build is too long for its field; a client that gets this asks elsewhere.
             Err(_) => bare_from(&self.bytes, ResponseCode::ServFail),
         }
+    }
+
+    /// A reply with records whose bytes are there already: `counts` answers, authorities and additionals,
+    /// which `write` adds, and an EDNS record if the client speaks EDNS. `code` is the fourth byte of the
+    /// header as far as the records have a say in it.
+    pub(super) fn with(
+        &self,
+        code: u8,
+        counts: [u16; 3],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<u8> {
+        let asked = self.header();
+        let signatures = self.wants_signatures();
+        let [answers, authorities, additionals] = counts;
+        let additionals = additionals + u16::from(signatures.is_some());
+        let mut reply = Vec::with_capacity(SMALLEST_LIMIT.into());
+        reply.extend(&asked[..2]);
+        reply.extend([QR | (asked[2] & RD), RA | (asked[3] & CD) | code]);
+        for count in [1, answers, authorities, additionals] {
+            reply.extend(count.to_be_bytes());
+        }
+        reply.extend(self.question());
+        write(&mut reply);
+        if let Some(wanted) = signatures {
+            reply.extend(OPT);
+            reply.extend([if wanted { DO } else { 0 }, 0, 0, 0]);
+        }
+        reply
     }
 
     /// The bytes of a reply that only says `code`.

@@ -1,6 +1,6 @@
 //! Answers by Network, by who gave them, and by what they said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who gave an answer.
@@ -34,10 +34,17 @@ pub enum Outcome {
 
 /// The numbers.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<BTreeMap<Entry, u64>>);
+pub(super) struct Tally(Mutex<Numbers>);
 
-/// The Network's name, `None` for names of others.
-type Entry = (Option<String>, Path, Outcome);
+#[derive(Debug, Default)]
+struct Numbers {
+    /// By the Network's name.
+    networks: HashMap<String, Counts>,
+    /// Of names of others.
+    others: Counts,
+}
+
+type Counts = BTreeMap<(Path, Outcome), u64>;
 
 impl Path {
     /// The name in tables.
@@ -90,19 +97,34 @@ impl Outcome {
 impl Tally {
     /// Counts a reply.
     pub(super) fn note(&self, network: Option<&str>, path: Path, reply: &[u8]) {
-        let entry = (network.map(str::to_owned), path, Outcome::of(reply));
-        *self.lock().entry(entry).or_default() += 1;
+        let entry = (path, Outcome::of(reply));
+        let add = |counts: &mut Counts| *counts.entry(entry).or_default() += 1;
+        let mut numbers = self.lock();
+        let Some(name) = network else {
+            return add(&mut numbers.others);
+        };
+        match numbers.networks.get_mut(name) {
+            Some(counts) => add(counts),
+            None => add(numbers.networks.entry(name.to_owned()).or_default()),
+        }
     }
 
     /// All numbers, none of them 0.
     pub(super) fn all(&self) -> Vec<(Option<String>, Path, Outcome, u64)> {
-        let all = self.lock();
-        let all = all.iter();
-        all.map(|((network, path, outcome), count)| (network.clone(), *path, *outcome, *count))
-            .collect()
+        let numbers = self.lock();
+        let others = (None, &numbers.others);
+        let networks = numbers.networks.iter();
+        let networks = networks.map(|(name, counts)| (Some(name), counts));
+        let all = networks.chain([others]).flat_map(|(network, counts)| {
+            let counts = counts.iter();
+            counts.map(move |((path, outcome), count)| (network.cloned(), *path, *outcome, *count))
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort();
+        all
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Entry, u64>> {
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,11 +10,11 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::interface::{self, Header, Interface, InterfaceKind};
 use super::netlink::{self, Netlink};
+use super::readable::readable;
 use super::route;
 use super::watch::is_about_the_interface;
 use super::{cookie_of, describe};
@@ -126,10 +126,8 @@ fn open() -> io::Result<HostWatch> {
     socket.set_rx_buf_sz(QUEUE)?;
     socket.bind(&SocketAddr::new(0, GROUPS))?;
     socket.set_non_blocking(true)?;
-    // SAFETY: a `Socket` keeps its one descriptor open, and the same, until it is dropped.
-    let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     Ok(HostWatch {
-        socket: socket?,
+        socket: readable(socket)?,
         buffer: Vec::with_capacity(64 * 1024),
         known: Known::new(),
     })

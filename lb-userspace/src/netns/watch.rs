@@ -7,10 +7,10 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::interface::Interface;
+use super::readable::readable;
 use super::{describe, netlink};
 
 /// RTMGRP_LINK, the group that tells of interfaces.
@@ -54,10 +54,8 @@ fn open() -> io::Result<LinkWatch> {
     socket.set_rx_buf_sz(QUEUE)?;
     socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
     socket.set_non_blocking(true)?;
-    // SAFETY: a `Socket` keeps its one descriptor open, and the same, until it is dropped.
-    let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     Ok(LinkWatch {
-        socket: socket?,
+        socket: readable(socket)?,
         pending: std::collections::VecDeque::new(),
         buffer: Vec::with_capacity(64 * 1024),
     })

@@ -345,3 +345,48 @@ fn a_known_port_of_a_name_is_a_service() {
     let stranger = answer(&records, &udp("_8081._tcp.unknown.", RecordType::SRV));
     assert_eq!(stranger, None);
 }
+
+#[test]
+fn addresses_are_written_as_the_library_would_encode_them() {
+    let v4 = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let edns = |wants_signatures| {
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(wants_signatures);
+        Some(edns)
+    };
+
+    for edns in [None, edns(false), edns(true)] {
+        for (name, kind, addresses) in [
+            ("web.", RecordType::A, &[v4][..]),
+            ("WeB.front.", RecordType::AAAA, &[v6, v6]),
+            ("web.", RecordType::ANY, &[v6, v4]),
+            ("web.", RecordType::MX, &[]),
+        ] {
+            let query = ask(name, kind, edns.clone(), Transport::Udp);
+
+            let written = written(&query, addresses, 5).expect("short enough");
+
+            let records = addresses.iter().copied().map(data);
+            assert_eq!(written, encoded(&query, records, 5), "{name} {kind}");
+        }
+    }
+}
+
+#[test]
+fn flags_of_the_query_are_repeated_or_not_however_the_reply_is_made() {
+    let mut message = Message::new(77, MessageType::Query, OpCode::Query);
+    let name = Name::from_ascii("web.").expect("a name");
+    message.add_query(hickory_proto::op::Query::query(name, RecordType::A));
+    message.metadata.checking_disabled = true;
+    message.metadata.authentic_data = true;
+    let bytes = message.to_vec().expect("an encodable message");
+    let query = Query::parse(&bytes, Transport::Udp).expect("well-formed");
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    let written = written(&query, &[address], 5).expect("short enough");
+
+    assert_eq!(written, encoded(&query, [data(address)], 5));
+    // QR; RA and CD.
+    assert_eq!(written[2..4], [0x80, 0x90]);
+}
