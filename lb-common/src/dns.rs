@@ -168,7 +168,10 @@ pub struct View {
     /// Where queries are led to on 127.0.0.11.
     pub port: Port,
     /// Used elements of `tables`.
-    pub count: u16,
+    pub count: u8,
+    /// 1 if queries to others' servers are led there as well: answers then come from that port, for which the
+    /// programs on sockets know whom to show.
+    pub stands_in: u8,
     /// In the order in which they are asked; the first that knows a name answers alone.
     pub tables: [u32; TABLES],
 }

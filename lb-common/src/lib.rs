@@ -44,7 +44,7 @@ pub use limits::{Bucket, Limit};
 pub use network::{Interface, InterfaceFlags, Local, Network, NetworkFlags, Subnet, SubnetKey};
 pub use ports::{Cells, Link, OpenPort};
 pub use reason::Reason;
-pub use resolver::{Gate, GateSocket, Guest, Resolver};
+pub use resolver::{Gate, Guest, Resolver};
 pub use settings::{Mode, Settings, Timeouts};
 pub use socket::{SocketBackend, SocketKey, SocketReverse};
 pub use source::{Source, SourceAction, SourceKey};
@@ -52,7 +52,7 @@ pub use veth::{Veth, VethFlags};
 
 /// The layout version of everything that is pinned: part of the pin folder's name, raised whenever a
 /// map's key, value or meaning changes, so that programs never meet maps of another layout.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// The MAC address that answers for every VIP: locally administered, "veer" in ASCII.
 pub const VIP_MAC: Mac = Mac::new([0x02, 0x76, 0x65, 0x65, 0x72, 0x00]);

@@ -39,7 +39,7 @@
 //! | `DNS_SAMPLES` | ring buffer | | [`crate::dns::Sample`] |
 //! | `DNS_SOCKETS` | socket storage | descriptor of a socket | u64: cookie of its namespace |
 //! | `DNS_GATES` | hash | [`crate::Gate`] | [`crate::Guest`] |
-//! | `DNS_GATE_SOCKETS` | sockets by hash | [`crate::GateSocket`] | descriptor of the socket |
+//! | `DNS_DAEMON` | sockets | 0 | descriptor of a socket that is open as long as the daemon answers |
 
 /// Host-side veths.
 pub const VETHS: u32 = 16_384;
@@ -61,8 +61,6 @@ pub const FRAGMENTS: u32 = 1 << 13;
 pub const EVENTS: u32 = 1 << 18;
 /// Containers whose DNS is taken over.
 pub const RESOLVERS: u32 = 16_384;
-/// Sockets of the daemon's on the host: two for each of those.
-pub const GATE_SOCKETS: u32 = 2 * RESOLVERS;
 /// Elements of [`crate::Cells`]: every port of TCP and UDP.
 pub const PORTS: u32 = 2 * 65_536 / crate::Cells::WIDTH;
 /// Rules of all lists of clients together.

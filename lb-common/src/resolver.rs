@@ -47,18 +47,6 @@ pub struct Guest {
     pub _pad: u32,
 }
 
-/// Key of the `dns_gate_sockets` map: a socket of the daemon's on the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
-#[repr(C)]
-pub struct GateSocket {
-    /// The cookie of the namespace that it is for.
-    pub cookie: u64,
-    /// IP's number: UDP or TCP.
-    pub protocol: u32,
-    /// Always zero.
-    pub _pad: u32,
-}
-
 impl Resolver {
     /// Name servers that a container asks at most, as the C library does.
     pub const SERVERS: usize = 3;
@@ -68,6 +56,16 @@ impl Resolver {
     pub const fn stands_for(&self, address: u32) -> bool {
         let [a, b, c] = self.servers;
         address != 0 && (address == a || address == b || address == c)
+    }
+
+    /// What is left of it when the daemon's sockets are closed: where Docker's rules were taken away, it goes
+    /// on leading to Docker's resolver.
+    pub fn closed(self) -> Option<Self> {
+        (self.docker_udp != Port::NONE).then_some(Self {
+            udp: Port::NONE,
+            tcp: Port::NONE,
+            ..self
+        })
     }
 
     /// The address that containers ask, 127.0.0.11, as the wire's four bytes in a native word.
@@ -83,4 +81,4 @@ impl Resolver {
     pub const PATIENCE: u64 = 1_000_000_000;
 }
 
-map_types!(Resolver: 28, Gate: 8, Guest: 16, GateSocket: 16);
+map_types!(Resolver: 28, Gate: 8, Guest: 16);

@@ -31,8 +31,8 @@ pub trait Asker {
     fn now(&self) -> u64;
     /// Whether a socket is bound to 127.0.0.11 and `port` in this namespace.
     fn listens(&self, transport: Transport, port: Port) -> bool;
-    /// Whether the daemon's socket for this namespace is there on the host.
-    fn is_open(&self, transport: Transport) -> bool;
+    /// Whether the daemon has not ended, however: its sockets are closed then.
+    fn is_there(&self) -> bool;
     /// Whether what the socket sends may come from this address, by whatever interface.
     fn may_send_from(&self, source: u32) -> bool;
     /// Whether the socket is the daemon's own.
@@ -86,7 +86,8 @@ pub fn lead(
         return None;
     }
     let port = port_of(resolver, transport);
-    if is_alive(asker.now(), asker.heartbeat()) && is_reached(resolver, transport, asker) {
+    let is_open = port != Port::NONE && may_reach(resolver, asker);
+    if is_open && is_alive(asker.now(), asker.heartbeat()) && asker.is_there() {
         if !is_ours {
             asker.remember(port, destination);
         }
@@ -103,13 +104,10 @@ pub fn lead(
     })
 }
 
-/// Whether the daemon has a socket where this one's query would be led to, and this one can reach it.
+/// Whether what the socket sends can come to where the daemon listens.
 #[inline(always)]
-fn is_reached(resolver: &Resolver, transport: Transport, asker: &impl Asker) -> bool {
-    match resolver.gateway {
-        0 => asker.listens(transport, port_of(resolver, transport)),
-        _ => asker.may_send_from(resolver.source) && asker.is_open(transport),
-    }
+fn may_reach(resolver: &Resolver, asker: &impl Asker) -> bool {
+    resolver.gateway == 0 || asker.may_send_from(resolver.source)
 }
 
 /// The address that the daemon listens at.
@@ -119,6 +117,12 @@ const fn place_of(resolver: &Resolver) -> u32 {
         0 => Resolver::ADDRESS,
         gateway => gateway,
     }
+}
+
+/// Whether an answer comes from where containers ask already, as the kernel's own come to most sockets.
+#[inline(always)]
+pub fn is_shown(source: &Addr, port: Port) -> bool {
+    port == Resolver::PORT && is_ours(source)
 }
 
 /// The server whose port 53 `source` and `port` are shown as; `None` shows them as they are.

@@ -49,6 +49,9 @@ pub struct Ends {
 pub trait Place {
     /// The cookie of the namespace that sends it; `None` if it does not go to the daemon.
     fn namespace(&self, ends: &Ends) -> Option<u64>;
+
+    /// The port that an answer comes from, where `asked` is the one that the query has come to.
+    fn source_port(&self, asked: Port) -> Port;
 }
 
 /// What may be asked.
@@ -152,6 +155,9 @@ pub fn answer(
     let samples = names.samples();
     let is_random = samples != 0 || answer.answers > 1;
     let random = if is_random { names.random() } else { 0 };
+    if view.stands_in == 0 {
+        work.heads.set_port(place.source_port(port));
+    }
     if !reply::write(frame, work, &asked, answer, random, now) {
         return Became::Broken;
     }

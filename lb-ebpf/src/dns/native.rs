@@ -28,12 +28,16 @@ pub struct Memory {
     pub told: RefCell<Vec<(u32, [u8; NAME], u16)>>,
 }
 
-/// On a container's loopback interface.
+/// On a container's loopback interface, asked by a socket that is not connected.
 struct Inside;
 
 impl Place for Inside {
     fn namespace(&self, ends: &Ends) -> Option<u64> {
         (ends.destination == Resolver::ADDRESS).then_some(0)
+    }
+
+    fn source_port(&self, _asked: Port) -> Port {
+        Resolver::PORT
     }
 }
 
@@ -43,6 +47,10 @@ struct AtGate(u32, u32);
 impl Place for AtGate {
     fn namespace(&self, ends: &Ends) -> Option<u64> {
         (ends.destination == self.0 && ends.source == self.1).then_some(0)
+    }
+
+    fn source_port(&self, asked: Port) -> Port {
+        asked
     }
 }
 
@@ -200,6 +208,36 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_comes_from_port_53_unless_others_are_stood_in_for() {
+        let name = b"\x03web\0";
+        let source_port = |stands_in| {
+            let mut tables = [0; TABLES];
+            tables[0] = TABLE;
+            let names = Memory {
+                view: Some(View {
+                    port: PORT,
+                    count: 1,
+                    stands_in,
+                    tables,
+                }),
+                answers: [question(name).element(Answer::zeroed())].into(),
+                ..Memory::default()
+            };
+            let mut buffer = Buffer {
+                bytes: frame(&query(name), PORT),
+                ifindex: 1,
+                ..Buffer::default()
+            };
+            let became = answer(&mut buffer, &Inside, &names, &mut Work::zeroed());
+            assert_eq!(became, Became::Reply);
+            Port::from_wire(u16::from_ne_bytes([buffer.bytes[34], buffer.bytes[35]]))
+        };
+
+        assert_eq!(source_port(0), Resolver::PORT);
+        assert_eq!(source_port(1), PORT);
+    }
+
+    #[test]
     fn of_an_answer_nothing_is_told_that_was_asked_before() {
         let asked: [&[u8]; 2] = [b"\x13a-name-that-is-long\0", b"\x02db\0"];
         let mut tables = [0; TABLES];
@@ -209,6 +247,7 @@ mod tests {
             view: Some(View {
                 port: PORT,
                 count: 1,
+                stands_in: 0,
                 tables,
             }),
             answers: known.into(),

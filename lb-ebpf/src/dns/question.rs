@@ -185,6 +185,12 @@ impl Heads {
         }
     }
 
+    /// Has them go to this port.
+    #[inline(always)]
+    pub(super) fn set_port(&mut self, port: Port) {
+        self.destination_port = port.wire();
+    }
+
     /// Bytes after the DNS header, if every length says the same.
     #[inline(always)]
     fn rest(&self, frame: &impl Frame) -> Option<u32> {

@@ -23,7 +23,7 @@ use aya_ebpf::macros::{btf_map, classifier, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use lb_common::dns::{Answer, AnswerKey, BODY, COUNTED, Counts, NamedAnswer, Sample, View};
-use lb_common::{Gate, Guest, Resolver, maps as size};
+use lb_common::{Gate, Guest, Port, Resolver, maps as size};
 use lb_ebpf::Frame;
 use lb_ebpf::dns::{Became, Datagram, Ends, Names, Place, Told, Work, answer, answer_across};
 use lb_ebpf::resolver::Transport;
@@ -121,6 +121,11 @@ impl Place for AtGate {
         let guest = unsafe { DNS_GATES.get(gate).copied() }?;
         (guest.source == ends.source).then_some(guest.cookie)
     }
+
+    #[inline(always)]
+    fn source_port(&self, asked: Port) -> Port {
+        asked
+    }
 }
 
 impl Place for Inside {
@@ -147,6 +152,21 @@ impl Place for Inside {
         // SAFETY: released once, not used after.
         unsafe { bpf_sk_release(socket.cast()) };
         namespace
+    }
+
+    /// 53 for a socket that takes datagrams from everywhere: the program on `recvmsg` has nothing to do then.
+    #[inline(always)]
+    fn source_port(&self, asked: Port) -> Port {
+        // SAFETY: the kernel hands the program a valid context, and the verifier checks that the field may be read.
+        let place = unsafe { (*self.0).__bindgen_anon_2 };
+        // SAFETY: the union has room for this one pointer and nothing else.
+        let socket = unsafe { place.sk };
+        if socket.is_null() {
+            return asked;
+        }
+        // SAFETY: not null, and there for as long as the packet is.
+        let is_connected = unsafe { (*socket).dst_port } != 0;
+        if is_connected { asked } else { Resolver::PORT }
     }
 }
 

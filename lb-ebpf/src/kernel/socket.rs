@@ -22,18 +22,18 @@ use aya_ebpf::helpers::{
     bpf_map_lookup_elem, bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
 };
 use aya_ebpf::macros::{cgroup_sock_addr, map};
-use aya_ebpf::maps::SockHash;
+use aya_ebpf::maps::SockMap;
 use aya_ebpf::programs::SockAddrContext;
-use lb_common::{Addr, GateSocket, Port, Resolver, SocketKey, SocketReverse, maps as size};
+use lb_common::{Addr, Port, Resolver, SocketKey, SocketReverse};
 use lb_ebpf::Tables;
 use lb_ebpf::resolver::{self, Asker, Transport};
 use lb_ebpf::sockets::{self, Caller, Led, Peer};
 
 use crate::maps::Maps;
 
-/// The daemon's sockets on the host, each of which is here until it is closed.
+/// A socket of the daemon's, which is here until the daemon ends.
 #[map]
-static DNS_GATE_SOCKETS: SockHash<GateSocket> = SockHash::with_max_entries(size::GATE_SOCKETS, 0);
+static DNS_DAEMON: SockMap = SockMap::with_max_entries(1, 0);
 
 /// The system call goes on.
 const PROCEED: i32 = 1;
@@ -41,6 +41,9 @@ const PROCEED: i32 = 1;
 const REFUSE: i32 = 0;
 /// Its error then.
 const ECONNREFUSED: i32 = 111;
+
+/// The only key of a map of one.
+static FIRST: u32 = 0;
 
 /// Where the daemon listens.
 const OURS: Addr = Addr::from_v4_word(Resolver::ADDRESS);
@@ -144,6 +147,9 @@ trait Family: Sized {
             address: self.address(),
             port: socket.port(),
         };
+        if resolver::is_shown(&peer.address, peer.port) {
+            return PROCEED;
+        }
         if let Some(server) =
             resolver::restore(&peer.address, peer.port, socket.transport(), &socket)
             && self.set_address(&server)
@@ -333,15 +339,10 @@ impl Asker for Socket {
     }
 
     #[inline(always)]
-    fn is_open(&self, transport: Transport) -> bool {
-        let key = GateSocket {
-            cookie: namespace(self),
-            protocol: transport.protocol(),
-            _pad: 0,
-        };
-        let map = (&raw const DNS_GATE_SOCKETS).cast_mut().cast();
+    fn is_there(&self) -> bool {
+        let map = (&raw const DNS_DAEMON).cast_mut().cast();
         // SAFETY: the map and the key are live, and the key has the map's size.
-        let socket = unsafe { bpf_map_lookup_elem(map, (&raw const key).cast()) };
+        let socket = unsafe { bpf_map_lookup_elem(map, (&raw const FIRST).cast()) };
         if socket.is_null() {
             return false;
         }

@@ -29,13 +29,9 @@ impl Asker for Namespace {
         10_000_000_000
     }
     fn listens(&self, transport: Transport, port: Port) -> bool {
-        let ours = matches!(
-            (transport, port),
-            (Transport::Udp, UDP) | (Transport::Tcp, TCP)
-        );
-        (self.sockets && ours) || (port == DOCKER && transport == Transport::Udp)
+        port == DOCKER && transport == Transport::Udp
     }
-    fn is_open(&self, _transport: Transport) -> bool {
+    fn is_there(&self) -> bool {
         self.sockets
     }
     fn may_send_from(&self, source: u32) -> bool {
@@ -102,6 +98,14 @@ fn a_query_is_led_to_the_daemons_socket_of_its_transport() {
         led_inside(&ours, Resolver::PORT, Some(Transport::Tcp), &served()),
         Some(TCP)
     );
+}
+
+#[test]
+fn only_an_answer_from_where_containers_ask_is_shown_as_it_is() {
+    assert!(is_shown(&address(11), Resolver::PORT));
+    assert!(!is_shown(&address(11), UDP));
+    assert!(!is_shown(&address(12), Resolver::PORT));
+    assert!(!is_shown(&Addr::from_words([0; 4]), Resolver::PORT));
 }
 
 #[test]
@@ -273,6 +277,28 @@ fn who_answers_is_shown_as_the_server_that_was_asked() {
     assert_eq!(shown(), Some(address(11)));
     let led = led_inside(&own, Resolver::PORT, udp, &asker);
     assert_eq!((led, shown()), (Some(UDP), Some(own)));
+}
+
+#[test]
+fn where_the_daemon_has_closed_its_sockets_docker_is_asked_or_nobody_else() {
+    let resolver = served().resolver.unwrap();
+    assert_eq!(resolver.closed(), None);
+    let without_rules = Resolver {
+        docker_udp: DOCKER,
+        ..resolver
+    };
+    let asker = Namespace {
+        resolver: without_rules.closed(),
+        ..served()
+    };
+
+    assert_eq!(led(&asker), Some(DOCKER));
+    let tcp = Some(Transport::Tcp);
+    assert_eq!(
+        led_inside(&address(11), Resolver::PORT, tcp, &asker),
+        None,
+        "port 0 is nobody's"
+    );
 }
 
 /// A container that asks the daemon's port of 172.20.0.1, from 172.20.0.2.

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use lb_common::dns::Sample;
-use lb_common::{Event, Mode, Port, Resolver};
+use lb_common::{Event, Mode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
@@ -316,21 +316,12 @@ impl Daemon {
 }
 
 /// A former daemon's sockets are closed: its entries would lead queries nowhere as soon as somebody
-/// beats again. Where Docker's rules were taken away, they go on leading to its resolver.
+/// beats again.
 fn forget_resolvers(datapath: &Datapath) -> anyhow::Result<()> {
     for (cookie, resolver) in datapath.resolvers()? {
-        if resolver.docker_udp == Port::NONE {
-            datapath.remove_resolver(cookie)?;
-        } else {
-            let (udp, tcp) = (Port::NONE, Port::NONE);
-            datapath.set_resolver(
-                cookie,
-                Resolver {
-                    udp,
-                    tcp,
-                    ..resolver
-                },
-            )?;
+        match resolver.closed() {
+            None => datapath.remove_resolver(cookie)?,
+            Some(closed) => datapath.set_resolver(cookie, closed)?,
         }
     }
     Ok(())
@@ -357,7 +348,7 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
         } else {
             None
         },
-        gates: Some(Arc::new(datapath.gate_sockets()?)),
+        register: Some(Arc::new(datapath.register()?)),
         beat: Box::new(beat),
     };
     Dns::start(options).context("start the DNS server")

@@ -286,8 +286,12 @@ impl Rounds {
                 None => dns.take_over(&visit.netns),
             };
             let resolver = resolver.map_err(|error| error.to_string())?;
+            let servers = std::array::from_fn(|index| word(visit.servers.get(index)));
+            if !visit.servers.is_empty() {
+                dns.stand_in(visit.netns.cookie, servers);
+            }
             let resolver = Resolver {
-                servers: std::array::from_fn(|index| word(visit.servers.get(index))),
+                servers,
                 ..self.quiet.beside(visit.netns.cookie, resolver)
             };
             let datapath = self.shared.datapath();

@@ -1,22 +1,14 @@
-//! Where containers are answered on the host: the daemon's sockets there, and the program on bridges.
+//! Where containers are answered on the host, and the program on bridges.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
-use lb_common::{Gate, GateSocket, Guest, Resolver};
-use nix::libc;
+use lb_common::{Gate, Guest, Resolver};
 
 use super::bpf::{self, AttachType};
 use super::error::DatapathError;
 use super::expedite::{ShortLink, expedited};
-use super::maps::Table;
 use super::programs::DNS_BRIDGE;
 use super::{Datapath, Hook};
-use crate::dns::Gates;
-
-/// The map of the daemon's sockets on the host.
-#[derive(Debug)]
-pub struct Sockets(Table<GateSocket, i32>);
 
 /// `dns_bridge` on one bridge, until this goes.
 #[derive(Debug)]
@@ -25,11 +17,6 @@ pub struct Bridge {
 }
 
 impl Datapath {
-    /// The map of the daemon's sockets on the host.
-    pub fn gate_sockets(&self) -> Result<Sockets, DatapathError> {
-        Ok(Sockets(self.maps.dns_gate_sockets.try_clone()?))
-    }
-
     /// Lets the kernel answer what comes in at a bridge for the host; `None` before Linux 6.6, where one
     /// place on a bridge is all that veer has. Must be called from a thread in the host's namespace.
     pub fn answer_at(&self, ifindex: u32) -> io::Result<Option<Bridge>> {
@@ -76,19 +63,4 @@ fn gate(resolver: &Resolver) -> Option<Gate> {
         port: resolver.udp,
         _pad: 0,
     })
-}
-
-impl Gates for Sockets {
-    fn admit(&self, cookie: u64, udp: BorrowedFd<'_>, tcp: BorrowedFd<'_>) -> io::Result<()> {
-        for (socket, protocol) in [(udp, libc::IPPROTO_UDP), (tcp, libc::IPPROTO_TCP)] {
-            let key = GateSocket {
-                cookie,
-                protocol: protocol.unsigned_abs(),
-                _pad: 0,
-            };
-            let put = self.0.put(&key, &socket.as_raw_fd());
-            put.map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
 }

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Cells, Connection, Endpoint, FlowKey, Frontend,
-    FrontendCounters, FrontendKey, Gate, GateSocket, Guest, Interface, Link, Local, Network,
-    OpenPort, Resolver, RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, dns,
+    FrontendCounters, FrontendKey, Gate, Guest, Interface, Link, Local, Network, OpenPort,
+    Resolver, RuleCounters, Settings, Slot, Source, SourceKey, Subnet, SubnetKey, dns,
 };
 
 use super::bpf::{self, Cursor, Memory};
@@ -51,7 +51,7 @@ pub struct Maps {
     pub dns_counts: PerCpu<dns::Counts>,
     pub dns_sockets: Table<i32, u64>,
     pub dns_gates: Table<Gate, Guest>,
-    pub dns_gate_sockets: Table<GateSocket, i32>,
+    pub dns_daemon: Table<u32, i32>,
     pub(super) events: bpf::Map,
     pub(super) dns_samples: bpf::Map,
 }
@@ -106,7 +106,7 @@ impl Maps {
             dns_counts: PerCpu::new(checked(spec::DNS_COUNTS)?),
             dns_sockets: Table::new(checked(spec::DNS_SOCKETS)?),
             dns_gates: Table::new(checked(spec::DNS_GATES)?),
-            dns_gate_sockets: Table::new(checked(spec::DNS_GATE_SOCKETS)?),
+            dns_daemon: Table::new(checked(spec::DNS_DAEMON)?),
             events: checked(spec::EVENTS)?.map,
             dns_samples: checked(spec::DNS_SAMPLES)?.map,
         })

@@ -40,6 +40,7 @@ mod veths;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use lb_common::dns::Sample;
@@ -49,6 +50,7 @@ use lb_common::{
 };
 
 use crate::config::{Lead, Maps as Sizes};
+use crate::dns::Register;
 use crate::instance::Instance;
 use crate::reconcile::{Role, State, Step};
 use collect::Place;
@@ -65,7 +67,7 @@ pub use connections::{Filter, Held};
 pub use error::{DatapathError, Warning};
 pub use events::EventStream;
 pub use features::{Feature, Health, can_enter_namespaces, can_lead_inside, features};
-pub use gates::{Bridge, Sockets};
+pub use gates::Bridge;
 pub use hooks::Hook;
 pub use leads::Led;
 pub use maps::{Maps, PerCpu, Shared, Table};
@@ -243,6 +245,14 @@ impl Datapath {
         Ok(Heartbeat(self.maps.heartbeat.try_clone()?))
     }
 
+    /// What the programs on sockets know of the DNS server.
+    pub fn register(&self) -> Result<Leads, DatapathError> {
+        Ok(Leads {
+            daemon: self.maps.dns_daemon.try_clone()?,
+            resolvers: self.maps.resolvers.try_clone()?,
+        })
+    }
+
     /// How often each Reason was counted.
     pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, DatapathError> {
         self.maps.count_reasons()
@@ -361,6 +371,32 @@ impl Datapath {
             pins: &self.pins,
             hook: self.hook,
             others: &self.others,
+        }
+    }
+}
+
+/// The maps by which queries are led to the DNS server. Where they are not, containers ask Docker's resolver.
+#[derive(Debug)]
+pub struct Leads {
+    daemon: Table<u32, i32>,
+    resolvers: Table<u64, Resolver>,
+}
+
+impl Register for Leads {
+    fn enter(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let put = self.daemon.put(&0, &socket.as_raw_fd());
+        put.map_err(io::Error::other)
+    }
+
+    fn leave(&self, cookie: u64) {
+        let left = self.resolvers.get(&cookie).and_then(|resolver| {
+            match resolver.and_then(Resolver::closed) {
+                None => self.resolvers.remove(&cookie).map(drop),
+                Some(closed) => self.resolvers.put(&cookie, &closed),
+            }
+        });
+        if let Err(error) = left {
+            tracing::warn!(cookie, %error, "a container's DNS queries may be led to where nobody listens");
         }
     }
 }

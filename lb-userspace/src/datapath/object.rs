@@ -271,7 +271,7 @@ fn data(map: &AyaMap) -> Option<&MapData> {
         | AyaMap::PerCpuArray(data)
         | AyaMap::RingBuf(data)
         | AyaMap::SkStorage(data)
-        | AyaMap::SockHash(data) => Some(data),
+        | AyaMap::SockMap(data) => Some(data),
         _ => None,
     }
 }

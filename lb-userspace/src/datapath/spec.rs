@@ -2,9 +2,9 @@
 
 use lb_common::{
     Addr, Affinity, AffinityKey, BackendCounters, Bucket, Cells, Connection, Endpoint, FlowKey,
-    FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Gate, GateSocket, Guest,
-    Interface, Limit, Link, Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings,
-    Slot, SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
+    FragmentKey, FragmentPorts, Frontend, FrontendCounters, FrontendKey, Gate, Guest, Interface,
+    Limit, Link, Local, Network, OpenPort, Reason, Resolver, RuleCounters, Settings, Slot,
+    SocketBackend, SocketKey, SocketReverse, Source, SourceKey, Subnet, SubnetKey, Veth, dns,
     maps as size,
 };
 
@@ -30,7 +30,7 @@ enum Kind {
     PerCpuArray = 6,
     LruHash = 9,
     LongestPrefix = 11,
-    Sockets = 18,
+    Sockets = 15,
     SocketStorage = 24,
     RingBuffer = 27,
 }
@@ -112,7 +112,7 @@ maps! {
     DNS_SAMPLES: RingBuffer () => (), Size::Fixed(size::DNS_SAMPLES);
     DNS_SOCKETS: SocketStorage i32 => u64, Size::Fixed(0);
     DNS_GATES: Hash Gate => Guest, configured!(resolvers);
-    DNS_GATE_SOCKETS: Sockets GateSocket => i32, Size::Fixed(size::GATE_SOCKETS);
+    DNS_DAEMON: Sockets u32 => i32, Size::Fixed(1);
 }
 
 impl Spec {

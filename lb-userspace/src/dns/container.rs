@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -218,12 +219,29 @@ impl Asker {
     }
 }
 
-/// Answers what comes in over `sockets`, until dropped. Ends only if the sockets cannot be used.
-pub(super) async fn serve(sockets: Sockets, asker: Asker) -> io::Result<()> {
-    let guest = sockets.guest;
-    // Not heard of when another reply can be sent: each one that is delivered would wake this thread again.
-    let udp = readable(sockets.udp)?;
-    let tcp = TcpListener::from_std(sockets.tcp)?;
+/// A container's sockets, heard of by the runtime.
+#[derive(Debug)]
+pub(super) struct Listening {
+    udp: AsyncFd<UdpSocket>,
+    tcp: TcpListener,
+    guest: Option<IpAddr>,
+}
+
+impl Listening {
+    /// Must be called within the server's runtime.
+    pub(super) fn on(sockets: Sockets) -> io::Result<Self> {
+        Ok(Self {
+            // Not heard of when another reply can be sent: each one that is delivered would wake the thread again.
+            udp: readable(sockets.udp)?,
+            tcp: TcpListener::from_std(sockets.tcp)?,
+            guest: sockets.guest,
+        })
+    }
+}
+
+/// Answers what comes in, until dropped. Ends only if the sockets cannot be used.
+pub(super) async fn serve(listening: Listening, asker: Asker) -> io::Result<()> {
+    let Listening { udp, tcp, guest } = listening;
     let mut later = FuturesUnordered::new();
     let mut streams = FuturesUnordered::new();
     // In flight and waiting to be; more are refused at once.

@@ -251,7 +251,8 @@ pub(super) fn answers(records: &Records, numbers: &mut Numbers) -> BTreeMap<Ques
 fn view_of(resolver: Resolver, tables: &[u32]) -> Option<View> {
     let mut view = View {
         port: resolver.udp,
-        count: u16::try_from(tables.len()).ok()?,
+        count: u8::try_from(tables.len()).ok()?,
+        stands_in: u8::from(resolver.servers[0] != 0),
         tables: [0; TABLES],
     };
     view.tables.get_mut(..tables.len())?.copy_from_slice(tables);

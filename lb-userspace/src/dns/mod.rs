@@ -16,8 +16,8 @@
 mod cache;
 mod container;
 mod counters;
-mod gates;
 mod kernel;
+mod life;
 mod message;
 mod nat;
 mod query;
@@ -36,8 +36,8 @@ mod told;
 mod upstream;
 
 pub use counters::Counts;
-pub use gates::Gates;
 pub use kernel::Kernel;
+pub use life::Register;
 pub use nat::{Nat, Taken};
 pub use records::{Known, Records, Upstreams, View};
 pub use resolv_conf::name_servers;

@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::warn;
 
-use super::container::{Asker, Shared, serve};
+use super::container::{Asker, Listening, Shared, serve};
 use super::counters::{Counters, Counts};
-use super::gates::Gates;
 use super::kernel::{Kept, Kernel, Mirror};
+use super::life::{Life, Register};
 use super::records::Records;
 use super::rules::Forwarding;
 use super::samples::{Sample, Samples};
@@ -48,8 +48,8 @@ pub struct Options {
     pub forwarding: Forwarding,
     /// The maps of the programs in the kernel that answer names; `None`: the server answers all.
     pub kernel: Option<Arc<dyn Kernel>>,
-    /// Where the kernel finds sockets on the host; `None`: there are none.
-    pub gates: Option<Arc<dyn Gates>>,
+    /// What leads queries to the server; `None`: they come by themselves.
+    pub register: Option<Arc<dyn Register>>,
     /// Called every 250 ms, by the thread that answers: it writes the time into `HEARTBEAT`.
     pub beat: Box<dyn FnMut() + Send>,
 }
@@ -62,7 +62,9 @@ pub struct Dns {
     shared: Arc<Shared>,
     served: Arc<Served>,
     kernel: Option<Arc<dyn Kernel>>,
-    gates: Option<Arc<dyn Gates>>,
+    register: Option<Arc<dyn Register>>,
+    /// Of the thread.
+    runtime: runtime::Handle,
     /// What the kernel answers.
     mirror: Option<Mutex<Mirror>>,
     commands: UnboundedSender<Command>,
@@ -75,7 +77,7 @@ struct Served(Mutex<BTreeMap<u64, Resolver>>);
 
 #[derive(Debug)]
 enum Command {
-    Serve(Netns, Sockets, Entry),
+    Serve(Netns, Listening, Entry),
     /// Says so on the channel when every socket is closed.
     Release(u64, mpsc::Sender<()>),
     Stop,
@@ -89,11 +91,12 @@ impl Dns {
             resolv_conf,
             forwarding,
             kernel,
-            gates,
+            register,
             mut beat,
         } = options;
         // A takeover that comes before the server's own first beat must hold already.
         beat();
+        let life = register.as_deref().map(Life::begin).transpose()?;
         raise_file_limit();
         let mirror = kernel.clone().map(Mirror::new).transpose()?;
         let kept = kernel.clone().map(Kept::new);
@@ -110,7 +113,8 @@ impl Dns {
             .enable_all()
             .build()?;
         let (commands, received) = unbounded_channel();
-        let server = run(received, Arc::clone(&shared), beat);
+        let server = run(received, Arc::clone(&shared), beat, life);
+        let handle = runtime.handle().clone();
         let thread = thread::Builder::new()
             .name("dns".to_string())
             .spawn(move || runtime.block_on(server))?;
@@ -118,7 +122,8 @@ impl Dns {
             shared,
             served: Arc::default(),
             kernel,
-            gates,
+            register,
+            runtime: handle,
             mirror: mirror.map(Mutex::new),
             commands,
             thread: Some(thread),
@@ -161,12 +166,22 @@ impl Dns {
             return Ok(resolver);
         }
         let sockets = Sockets::open_at(gate)?;
-        if let Some(gates) = &self.gates {
-            let (udp, tcp) = (sockets.udp.as_fd(), sockets.tcp.as_fd());
-            let admitted = gates.admit(netns.cookie, udp, tcp);
-            admitted.map_err(TakeoverError::Admit)?;
-        }
         self.serve(netns, sockets)
+    }
+
+    /// From now on queries that the namespace with this cookie sends to `servers` may come as well; must be
+    /// called before they do. It stays so, since somebody may still wait for such an answer.
+    pub fn stand_in(&self, cookie: u64, servers: [u32; Resolver::SERVERS]) {
+        let mut served = self.served.lock();
+        let Some(resolver) = served.get_mut(&cookie) else {
+            return;
+        };
+        resolver.servers = servers;
+        let resolver = *resolver;
+        drop(served);
+        if let Some(mut mirror) = self.mirror() {
+            mirror.admit(&self.shared.records.load(), cookie, resolver);
+        }
     }
 
     /// Where the namespace with this cookie is listened for.
@@ -177,6 +192,10 @@ impl Dns {
     /// Has the thread answer what comes in over `sockets`, unless it has others already.
     fn serve(&self, netns: &Netns, sockets: Sockets) -> Result<Resolver, TakeoverError> {
         let (cookie, resolver) = (netns.cookie, sockets.resolver);
+        let listening = {
+            let _inside = self.runtime.enter();
+            Listening::on(sockets).map_err(TakeoverError::Listen)?
+        };
         let mut served = self.served.lock();
         if let Some(&earlier) = served.get(&cookie) {
             return Ok(earlier);
@@ -184,11 +203,12 @@ impl Dns {
         served.insert(cookie, resolver);
         let entry = Entry {
             served: Arc::clone(&self.served),
+            register: self.register.clone(),
             cookie,
             resolver,
         };
         // Under the lock, so that commands about one namespace come in the order of its entries.
-        let command = Command::Serve(netns.clone(), sockets, entry);
+        let command = Command::Serve(netns.clone(), listening, entry);
         let sent = self.commands.send(command);
         drop(served);
         // A command that is given back takes its entry along when it is dropped.
@@ -218,6 +238,10 @@ impl Dns {
         let mut served = self.served.lock();
         if served.remove(&cookie).is_none() {
             return;
+        }
+        // First: a query in between goes to Docker's resolver.
+        if let Some(register) = &self.register {
+            register.leave(cookie);
         }
         let sent = self.commands.send(Command::Release(cookie, done));
         drop(served);
@@ -334,10 +358,11 @@ impl Served {
 }
 
 /// A namespace's place in [`Served`], which is given up when its sockets are closed, for whatever
-/// reason: the next [`Dns::take_over`] then opens new ones.
+/// reason: no queries are led there any longer, and the next [`Dns::take_over`] opens new ones.
 #[derive(Debug)]
 struct Entry {
     served: Arc<Served>,
+    register: Option<Arc<dyn Register>>,
     cookie: u64,
     resolver: Resolver,
 }
@@ -346,8 +371,13 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut served = self.served.lock();
         // A later takeover of the same namespace has an entry of its own.
-        if served.get(&self.cookie) == Some(&self.resolver) {
+        let ports = |one: &Resolver| (one.gateway, one.udp, one.tcp);
+        let kept = served.get(&self.cookie).map(ports);
+        if kept == Some(ports(&self.resolver)) {
             served.remove(&self.cookie);
+            if let Some(register) = &self.register {
+                register.leave(self.cookie);
+            }
         }
     }
 }
@@ -381,6 +411,7 @@ async fn run(
     mut commands: UnboundedReceiver<Command>,
     shared: Arc<Shared>,
     mut beat: Box<dyn FnMut() + Send>,
+    _life: Option<Life>,
 ) {
     let mut served: BTreeMap<u64, JoinHandle<()>> = BTreeMap::new();
     let mut beats = interval_at(Instant::now() + BEAT, BEAT);
@@ -392,10 +423,10 @@ async fn run(
                 shared.upstream.look();
             }
             command = commands.recv() => match command {
-                Some(Command::Serve(netns, sockets, entry)) => {
+                Some(Command::Serve(netns, listening, entry)) => {
                     let asker = Asker::new(netns, Arc::clone(&shared));
                     let cookie = entry.cookie;
-                    served.insert(cookie, tokio::spawn(answer(sockets, asker, entry)));
+                    served.insert(cookie, tokio::spawn(answer(listening, asker, entry)));
                 }
                 Some(Command::Release(cookie, done)) => {
                     if let Some(task) = served.remove(&cookie) {
@@ -410,8 +441,8 @@ async fn run(
     }
 }
 
-async fn answer(sockets: Sockets, asker: Asker, _entry: Entry) {
-    if let Err(error) = serve(sockets, asker).await {
+async fn answer(listening: Listening, asker: Asker, _entry: Entry) {
+    if let Err(error) = serve(listening, asker).await {
         warn!(%error, "stopped answering DNS queries of a container");
     }
 }

@@ -29,9 +29,9 @@ pub enum TakeoverError {
         bridge: String,
         source: io::Error,
     },
-    /// The kernel cannot be told of the sockets.
-    #[error("have queries led to the host: {0}")]
-    Admit(io::Error),
+    /// There may be too many that the kernel watches already (`fs.epoll.max_user_watches`).
+    #[error("wait for DNS queries: {0}")]
+    Listen(io::Error),
     /// The DNS thread has ended.
     #[error("hand over DNS sockets: the DNS server has stopped; restart veer")]
     Stopped,

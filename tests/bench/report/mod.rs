@@ -143,6 +143,20 @@ impl Series {
         median(&self.values)
     }
 
+    /// How many times as much it is as `other`: the median of the ratios of samples of the same turn.
+    ///
+    /// # Why
+    /// A processor that others share has two speeds. Where samples of either come half and half, a median is at
+    /// one speed or the other by chance, and a ratio of two medians between different speeds. What follows each
+    /// other is nearly always at the same speed.
+    pub(crate) fn ratio(&self, other: &Self) -> f64 {
+        if self.values.len() != other.values.len() {
+            return self.median() / other.median();
+        }
+        let pairs = self.values.iter().zip(&other.values);
+        median(&pairs.map(|(one, other)| one / other).collect::<Vec<_>>())
+    }
+
     /// Half the distance between the quartiles, as a share of the median.
     pub(crate) fn spread(&self) -> f64 {
         let half = (quantile(&self.values, 0.75) - quantile(&self.values, 0.25)) / 2.0;
@@ -158,11 +172,11 @@ impl Suite {
 
     /// What a target's figure is here.
     pub(crate) fn value(&self, target: &Target) -> Option<f64> {
-        let of = self.find(&target.of, &target.measure)?.median();
+        let of = self.find(&target.of, &target.measure)?;
         let Some(to) = &target.to else {
-            return Some(of);
+            return Some(of.median());
         };
-        Some(of / self.find(to, &target.measure)?.median())
+        Some(of.ratio(self.find(to, &target.measure)?))
     }
 
     /// What a target was met with, and whether it was.
@@ -246,7 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn a_target_compares_medians_or_looks_at_one() {
+    fn a_ratio_is_of_what_was_measured_in_the_same_turn() {
+        // At two speeds, each twice as fast.
+        let one = series("one", &[10.0, 17.0, 10.0, 17.0]);
+        let other = series("other", &[20.0, 34.0, 20.0, 34.0]);
+        let slow_at_last = series("other", &[20.0, 34.0, 34.0, 34.0, 34.0]);
+
+        assert_eq!(one.ratio(&other), 0.5);
+        assert_eq!(one.ratio(&slow_at_last), 13.5 / 34.0, "none of the same");
+        assert_eq!(other.ratio(&one), 2.0);
+    }
+
+    #[test]
+    fn a_target_compares_two_or_looks_at_one() {
         let suite = Suite {
             series: vec![series("veer", &[30.0]), series("other", &[20.0])],
             ..Suite::default()

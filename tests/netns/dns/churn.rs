@@ -60,7 +60,7 @@ fn come_and_go(cycles: usize, hook: Option<Hook>) {
         resolv_conf: host_file(),
         forwarding: Forwarding::default(),
         kernel: Some(Arc::new(names)),
-        gates: None,
+        register: None,
         beat: Box::new(|| {}),
     });
     let dns = dns.unwrap();

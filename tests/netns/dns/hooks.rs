@@ -4,21 +4,21 @@
 use std::fmt::{self, Debug};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage, SockHash};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage, SockMap};
 use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType,
 };
 use bytemuck::{bytes_of, pod_read_unaligned};
 use lb_common::dns::{AnswerKey, Counts, NamedAnswer, View};
-use lb_common::{Gate, GateSocket, Guest, Resolver};
+use lb_common::{Gate, Guest, Resolver};
 use lb_userspace::datapath::undisturbed;
-use lb_userspace::dns::{Gates, Kernel};
+use lb_userspace::dns::{Kernel, Register};
 use lb_userspace::netns::Namespace;
 use nix::time::{ClockId, clock_gettime};
 
@@ -34,10 +34,10 @@ const PROGRAMS: [&str; 8] = [
 ];
 
 pub struct Hooks {
-    resolvers: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
+    resolvers: Arc<Resolvers>,
     leads: HashMap<MapData, u64, [u8; size_of::<Resolver>()]>,
     gates: HashMap<MapData, [u8; size_of::<Gate>()], [u8; size_of::<Guest>()]>,
-    sockets: Arc<GateSockets>,
+    daemon: Arc<Mutex<SockMap<MapData>>>,
     heartbeat: Option<Array<MapData, u64>>,
     names: Arc<Names>,
     /// Detaches the programs when dropped.
@@ -52,8 +52,13 @@ pub struct Names {
     sockets: Mutex<SkStorage<MapData, u64>>,
 }
 
-/// The map of the daemon's sockets on the host.
-pub struct GateSockets(Mutex<SockHash<MapData, [u8; size_of::<GateSocket>()]>>);
+type Resolvers = Mutex<HashMap<MapData, u64, [u8; size_of::<Resolver>()]>>;
+
+/// What the programs on sockets know of a server.
+pub struct Daemon {
+    daemon: Arc<Mutex<SockMap<MapData>>>,
+    resolvers: Arc<Resolvers>,
+}
 
 impl Hooks {
     /// The programs on sockets.
@@ -86,12 +91,12 @@ impl Hooks {
             sockets: Mutex::new(map("DNS_SOCKETS").try_into().expect("a storage")),
         };
         Self {
-            resolvers: map("RESOLVERS").try_into().expect("a hash"),
+            resolvers: Arc::new(Mutex::new(map("RESOLVERS").try_into().expect("a hash"))),
             leads: map("DNS_LEADS").try_into().expect("a hash"),
             gates: map("DNS_GATES").try_into().expect("a hash"),
-            sockets: {
-                let sockets = map("DNS_GATE_SOCKETS").try_into();
-                Arc::new(GateSockets(Mutex::new(sockets.expect("a hash of sockets"))))
+            daemon: {
+                let daemon = map("DNS_DAEMON").try_into();
+                Arc::new(Mutex::new(daemon.expect("a map of sockets")))
             },
             heartbeat: Some(map("HEARTBEAT").try_into().expect("an array")),
             names: Arc::new(names),
@@ -104,9 +109,12 @@ impl Hooks {
         Arc::clone(&self.names)
     }
 
-    /// The map of the daemon's sockets on the host.
-    pub fn gate_sockets(&self) -> Arc<GateSockets> {
-        Arc::clone(&self.sockets)
+    /// What the programs on sockets know of a server.
+    pub fn register(&self) -> Arc<Daemon> {
+        Arc::new(Daemon {
+            daemon: Arc::clone(&self.daemon),
+            resolvers: Arc::clone(&self.resolvers),
+        })
     }
 
     /// Lets the kernel answer inside.
@@ -177,7 +185,8 @@ impl Hooks {
 
     pub fn lead(&mut self, cookie: u64, resolver: Resolver) {
         let value: [u8; size_of::<Resolver>()] = bytes_of(&resolver).try_into().expect("its bytes");
-        let inserted = self.resolvers.insert(cookie, value, 0);
+        let mut resolvers = self.resolvers.lock().unwrap();
+        let inserted = resolvers.insert(cookie, value, 0);
         inserted.expect("write the resolver");
     }
 }
@@ -239,26 +248,21 @@ impl Kernel for Names {
     }
 }
 
-impl Gates for GateSockets {
-    fn admit(&self, cookie: u64, udp: BorrowedFd<'_>, tcp: BorrowedFd<'_>) -> io::Result<()> {
-        let mut sockets = self.0.lock().unwrap();
-        for (socket, protocol) in [(udp, 17), (tcp, 6)] {
-            let key = GateSocket {
-                cookie,
-                protocol,
-                _pad: 0,
-            };
-            let key: [u8; size_of::<GateSocket>()] = bytes_of(&key).try_into().unwrap();
-            let put = sockets.insert(key, socket.as_raw_fd(), 0);
-            put.map_err(io::Error::other)?;
-        }
-        Ok(())
+impl Register for Daemon {
+    fn enter(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let mut daemon = self.daemon.lock().unwrap();
+        daemon.set(0, &socket, 0).map_err(io::Error::other)
+    }
+
+    fn leave(&self, cookie: u64) {
+        // It may not have been led.
+        let _ = self.resolvers.lock().unwrap().remove(&cookie);
     }
 }
 
-impl Debug for GateSockets {
+impl Debug for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GateSockets").finish_non_exhaustive()
+        f.debug_struct("Daemon").finish_non_exhaustive()
     }
 }
 

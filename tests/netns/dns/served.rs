@@ -108,7 +108,7 @@ fn start_dns(site: &Site, hooks: &mut Hooks, in_kernel: bool) -> (Dns, Arc<Atomi
         resolv_conf: site.folder().join("no-name-servers"),
         forwarding: Forwarding::default(),
         kernel,
-        gates: Some(hooks.gate_sockets()),
+        register: Some(hooks.register()),
         beat: Box::new(move || {
             if beating.load(Ordering::Relaxed) {
                 beat();

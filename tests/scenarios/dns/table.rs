@@ -113,6 +113,7 @@ pub(super) fn names(now: u64) -> Memory {
     let view = View {
         port: PORT,
         count: 3,
+        stands_in: 0,
         tables: [FRONT, BACK, HOST, 0, 0, 0, 0, 0, 0],
     };
     Memory {

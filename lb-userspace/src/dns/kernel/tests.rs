@@ -312,6 +312,21 @@ fn only_namespaces_in_which_somebody_listens_are_answered() {
 }
 
 #[test]
+fn the_kernel_knows_where_others_servers_are_stood_in_for() {
+    let (fake, mut mirror, records) = published(&Rules::default());
+    let stands_in = || fake.memory(COOKIE).view.map(|view| view.stands_in);
+    assert_eq!(stands_in(), Some(0));
+    let mut resolver = RESOLVER;
+    resolver.servers[0] = u32::from_ne_bytes([192, 0, 2, 53]);
+
+    mirror.admit(&records, COOKIE, resolver);
+    assert_eq!(stands_in(), Some(1));
+
+    mirror.publish(&records, [(COOKIE, resolver)], Instant::now());
+    assert_eq!(stands_in(), Some(1));
+}
+
+#[test]
 fn without_room_for_every_answer_the_kernel_gives_none_until_there_is_room() {
     let fake = Fake::new(5);
     let mut mirror = Mirror::new(fake.clone()).expect("an empty kernel");

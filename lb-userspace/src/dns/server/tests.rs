@@ -77,7 +77,7 @@ fn start() -> (Dns, Arc<AtomicU32>) {
         resolv_conf: "/nonexistent".into(),
         forwarding: Forwarding::default(),
         kernel: None,
-        gates: None,
+        register: None,
         beat: Box::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         }),
@@ -341,6 +341,25 @@ fn taking_over_twice_is_once() {
     assert_eq!(first, second);
     assert_eq!(station.sockets(), 2);
     assert_eq!(dns.served_namespaces(), [station.netns.cookie]);
+}
+
+#[test]
+fn what_is_stood_in_for_stays_so_and_does_not_outlive_the_sockets() {
+    let (dns, _) = start();
+    let station = Station::new();
+    let cookie = station.netns.cookie;
+    let servers = [7, 8, 0];
+    dns.stand_in(cookie, servers);
+    assert_eq!(dns.resolver(cookie), None, "nobody listens yet");
+
+    let first = dns.take_over(&station.netns).expect("takeover");
+    dns.stand_in(cookie, servers);
+
+    let second = dns.take_over(&station.netns).expect("takeover");
+    assert_eq!(second, Resolver { servers, ..first });
+    dns.release(cookie);
+    assert_eq!(dns.resolver(cookie), None);
+    assert_eq!(station.sockets(), 0);
 }
 
 #[test]
