@@ -31,7 +31,7 @@ pub trait Asker {
     fn now(&self) -> u64;
     /// Whether a socket is bound to 127.0.0.11 and `port` in this namespace.
     fn listens(&self, transport: Transport, port: Port) -> bool;
-    /// Whether the daemon has not ended, however: its sockets are closed then.
+    /// Whether the daemon is there. It is not from the moment on in which it ends, for whatever reason.
     fn is_there(&self) -> bool;
     /// Whether what the socket sends may come from this address, by whatever interface.
     fn may_send_from(&self, source: u32) -> bool;

@@ -185,7 +185,7 @@ impl Heads {
         }
     }
 
-    /// Has them go to this port.
+    /// Has them go to this port, which is the one that the reply comes from.
     #[inline(always)]
     pub(super) fn set_port(&mut self, port: Port) {
         self.destination_port = port.wire();

@@ -348,7 +348,12 @@ fn start_dns(datapath: &Datapath, config: &Config, folder: &Path) -> anyhow::Res
         } else {
             None
         },
-        register: Some(Arc::new(datapath.register()?)),
+        // Nobody else looks whether the daemon lives.
+        register: if datapath.leads_inside() {
+            None
+        } else {
+            Some(Arc::new(datapath.askers()?))
+        },
         beat: Box::new(beat),
     };
     Dns::start(options).context("start the DNS server")

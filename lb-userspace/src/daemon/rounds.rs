@@ -287,7 +287,8 @@ impl Rounds {
             };
             let resolver = resolver.map_err(|error| error.to_string())?;
             let servers = std::array::from_fn(|index| word(visit.servers.get(index)));
-            if !visit.servers.is_empty() {
+            let stands_in = !visit.servers.is_empty();
+            if stands_in {
                 dns.stand_in(visit.netns.cookie, servers);
             }
             let resolver = Resolver {
@@ -298,6 +299,9 @@ impl Rounds {
             datapath
                 .set_resolver(visit.netns.cookie, resolver)
                 .map_err(|error| error.to_string())?;
+            if !stands_in {
+                dns.stand_in(visit.netns.cookie, servers);
+            }
             let is_missing = datapath.leads_inside() && !self.inside.leads(visit.netns.cookie);
             let led = is_missing.then(|| datapath.lead_inside(&visit.netns));
             led.transpose()

@@ -57,7 +57,8 @@ impl Datapath {
     }
 }
 
-fn gate(resolver: &Resolver) -> Option<Gate> {
+/// Where `resolver` is, if that is on the host.
+pub(super) fn gate(resolver: &Resolver) -> Option<Gate> {
     (resolver.gateway != 0).then_some(Gate {
         gateway: resolver.gateway,
         port: resolver.udp,

@@ -10,6 +10,7 @@
 //! number is part of the pins' paths. Sizes of values are compared besides, because the kernel copies
 //! a value whole and nobody else checks that there is room for it.
 
+mod askers;
 mod bpf;
 mod cgroup;
 mod clock;
@@ -40,7 +41,6 @@ mod veths;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use lb_common::dns::Sample;
@@ -50,7 +50,6 @@ use lb_common::{
 };
 
 use crate::config::{Lead, Maps as Sizes};
-use crate::dns::Register;
 use crate::instance::Instance;
 use crate::reconcile::{Role, State, Step};
 use collect::Place;
@@ -61,6 +60,7 @@ use maps::Array;
 use pins::Pins;
 use programs::{COLLECT, DNS_LEAD};
 
+pub use askers::Askers;
 pub use clock::now;
 pub use collect::Collected;
 pub use connections::{Filter, Held};
@@ -245,14 +245,6 @@ impl Datapath {
         Ok(Heartbeat(self.maps.heartbeat.try_clone()?))
     }
 
-    /// What the programs on sockets know of the DNS server.
-    pub fn register(&self) -> Result<Leads, DatapathError> {
-        Ok(Leads {
-            daemon: self.maps.dns_daemon.try_clone()?,
-            resolvers: self.maps.resolvers.try_clone()?,
-        })
-    }
-
     /// How often each Reason was counted.
     pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, DatapathError> {
         self.maps.count_reasons()
@@ -371,32 +363,6 @@ impl Datapath {
             pins: &self.pins,
             hook: self.hook,
             others: &self.others,
-        }
-    }
-}
-
-/// The maps by which queries are led to the DNS server. Where they are not, containers ask Docker's resolver.
-#[derive(Debug)]
-pub struct Leads {
-    daemon: Table<u32, i32>,
-    resolvers: Table<u64, Resolver>,
-}
-
-impl Register for Leads {
-    fn enter(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let put = self.daemon.put(&0, &socket.as_raw_fd());
-        put.map_err(io::Error::other)
-    }
-
-    fn leave(&self, cookie: u64) {
-        let left = self.resolvers.get(&cookie).and_then(|resolver| {
-            match resolver.and_then(Resolver::closed) {
-                None => self.resolvers.remove(&cookie).map(drop),
-                Some(closed) => self.resolvers.put(&cookie, &closed),
-            }
-        });
-        if let Err(error) = left {
-            tracing::warn!(cookie, %error, "a container's DNS queries may be led to where nobody listens");
         }
     }
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -239,7 +240,8 @@ impl Listening {
     }
 }
 
-/// Answers what comes in, until dropped. Ends only if the sockets cannot be used.
+/// Answers what comes in, until dropped. Ends only if somebody has destroyed a socket, as `ss -K` does: then
+/// nobody is led there any more, and others are opened.
 pub(super) async fn serve(listening: Listening, asker: Asker) -> io::Result<()> {
     let Listening { udp, tcp, guest } = listening;
     let mut later = FuturesUnordered::new();
@@ -248,9 +250,9 @@ pub(super) async fn serve(listening: Listening, asker: Asker) -> io::Result<()> 
     let most = 2 * asker.shared.upstream.in_flight();
     loop {
         tokio::select! {
-            ready = udp.readable() => {
+            ready = udp.ready(Interest::READABLE | Interest::ERROR) => {
                 let mut ready = ready?;
-                let burst = drain(udp.get_ref(), guest, &asker);
+                let burst = drain(udp.get_ref(), guest, &asker)?;
                 if burst.is_last {
                     ready.clear_ready();
                 }
@@ -265,7 +267,7 @@ pub(super) async fn serve(listening: Listening, asker: Asker) -> io::Result<()> 
             }
             Some((reply, client)) = later.next() => send(udp.get_ref(), &reply, client),
             stream = accept(&tcp, guest), if streams.len() < STREAMS => {
-                streams.extend(stream.map(|stream| converse(stream, &asker)));
+                streams.extend(stream?.map(|stream| converse(stream, &asker)));
             }
             Some(()) = streams.next() => {}
         }
@@ -280,16 +282,18 @@ struct Burst {
     is_last: bool,
 }
 
-/// Reads a burst of datagrams and replies where the records suffice; gives the others back.
-fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Burst {
+/// Reads a burst of datagrams and replies where the records suffice; gives the others back. Fails if the socket
+/// was destroyed.
+fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> io::Result<Burst> {
     let mut pending = Vec::new();
     let mut buffer = [0; LONGEST_QUERY];
     for _ in 0..BURST {
         let (length, client) = match udp.recv_from(&mut buffer) {
             Ok(came) => came,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Err(error),
             Err(error) => {
                 let is_last = error.kind() == io::ErrorKind::WouldBlock;
-                return Burst { pending, is_last };
+                return Ok(Burst { pending, is_last });
             }
         };
         if !is_guest(client, guest) {
@@ -301,10 +305,10 @@ fn drain(udp: &UdpSocket, guest: Option<IpAddr>, asker: &Asker) -> Burst {
             Next::Later(query) => pending.push((query, client)),
         }
     }
-    Burst {
+    Ok(Burst {
         pending,
         is_last: false,
-    }
+    })
 }
 
 /// A reply that cannot be sent now is lost, as any datagram may be: the client asks again.
@@ -317,13 +321,15 @@ fn is_guest(client: SocketAddr, guest: Option<IpAddr>) -> bool {
     guest.is_none_or(|guest| client.ip() == guest)
 }
 
-/// The next connection; `None` after a pause if it could not be accepted, and if somebody else wanted it.
-async fn accept(tcp: &TcpListener, guest: Option<IpAddr>) -> Option<TcpStream> {
+/// The next connection; `None` after a pause if it could not be accepted, and if somebody else wanted it. Fails
+/// if the socket was destroyed, and does not listen any more.
+async fn accept(tcp: &TcpListener, guest: Option<IpAddr>) -> io::Result<Option<TcpStream>> {
     match tcp.accept().await {
-        Ok((stream, client)) => is_guest(client, guest).then_some(stream),
+        Ok((stream, client)) => Ok(is_guest(client, guest).then_some(stream)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(error),
         Err(_) => {
             sleep(ACCEPT_PAUSE).await;
-            None
+            Ok(None)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -23,8 +23,8 @@ use tracing::warn;
 use super::container::{Asker, Listening, Shared, serve};
 use super::counters::{Counters, Counts};
 use super::kernel::{Kept, Kernel, Mirror};
-use super::life::{Life, Register};
 use super::records::Records;
+use super::register::Register;
 use super::rules::Forwarding;
 use super::samples::{Sample, Samples};
 use super::takeover::{Sockets, TakeoverError};
@@ -38,7 +38,7 @@ use crate::model::{Gate, Netns, NetworkId};
 const BEAT: Duration = Duration::from_nanos(Resolver::PATIENCE / 4);
 
 /// Open files that 16,384 containers and 8,192 forwarded queries need, with room to spare.
-const FILES: u64 = 65_536;
+pub(crate) const FILES: u64 = 65_536;
 
 /// What the server needs from outside.
 pub struct Options {
@@ -96,8 +96,8 @@ impl Dns {
         } = options;
         // A takeover that comes before the server's own first beat must hold already.
         beat();
-        let life = register.as_deref().map(Life::begin).transpose()?;
         raise_file_limit();
+        let life = register.as_deref().map(Register::begin).transpose()?;
         let mirror = kernel.clone().map(Mirror::new).transpose()?;
         let kept = kernel.clone().map(Kept::new);
         let upstream = Upstream::new(resolv_conf, forwarding, kept);
@@ -169,13 +169,16 @@ impl Dns {
         self.serve(netns, sockets)
     }
 
-    /// From now on queries that the namespace with this cookie sends to `servers` may come as well; must be
-    /// called before they do. It stays so, since somebody may still wait for such an answer.
+    /// Queries that the namespace with this cookie sends to `servers` may come as well; 0 is none. Must be said
+    /// before they are led, and taken back after.
     pub fn stand_in(&self, cookie: u64, servers: [u32; Resolver::SERVERS]) {
         let mut served = self.served.lock();
         let Some(resolver) = served.get_mut(&cookie) else {
             return;
         };
+        if resolver.servers == servers {
+            return;
+        }
         resolver.servers = servers;
         let resolver = *resolver;
         drop(served);
@@ -184,9 +187,14 @@ impl Dns {
         }
     }
 
-    /// Where the namespace with this cookie is listened for.
+    /// Where the namespace with this cookie is listened for, as [`Dns::take_over`] said.
     pub fn resolver(&self, cookie: u64) -> Option<Resolver> {
-        self.served.lock().get(&cookie).copied()
+        let resolver = self.served.lock().get(&cookie).copied()?;
+        let servers = [0; Resolver::SERVERS];
+        Some(Resolver {
+            servers,
+            ..resolver
+        })
     }
 
     /// Has the thread answer what comes in over `sockets`, unless it has others already.
@@ -241,7 +249,7 @@ impl Dns {
         }
         // First: a query in between goes to Docker's resolver.
         if let Some(register) = &self.register {
-            register.leave(cookie);
+            register.forget(cookie);
         }
         let sent = self.commands.send(Command::Release(cookie, done));
         drop(served);
@@ -376,7 +384,7 @@ impl Drop for Entry {
         if kept == Some(ports(&self.resolver)) {
             served.remove(&self.cookie);
             if let Some(register) = &self.register {
-                register.leave(self.cookie);
+                register.forget(self.cookie);
             }
         }
     }
@@ -411,7 +419,7 @@ async fn run(
     mut commands: UnboundedReceiver<Command>,
     shared: Arc<Shared>,
     mut beat: Box<dyn FnMut() + Send>,
-    _life: Option<Life>,
+    _life: Option<OwnedFd>,
 ) {
     let mut served: BTreeMap<u64, JoinHandle<()>> = BTreeMap::new();
     let mut beats = interval_at(Instant::now() + BEAT, BEAT);

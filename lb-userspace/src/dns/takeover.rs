@@ -29,8 +29,10 @@ pub enum TakeoverError {
         bridge: String,
         source: io::Error,
     },
-    /// There may be too many that the kernel watches already (`fs.epoll.max_user_watches`).
-    #[error("wait for DNS queries: {0}")]
+    /// There may be too many that the kernel watches already.
+    #[error(
+        "wait for DNS queries: {0}; the kernel setting fs.epoll.max_user_watches may be too low"
+    )]
     Listen(io::Error),
     /// The DNS thread has ended.
     #[error("hand over DNS sockets: the DNS server has stopped; restart veer")]

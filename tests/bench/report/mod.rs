@@ -143,7 +143,7 @@ impl Series {
         median(&self.values)
     }
 
-    /// How many times as much it is as `other`: the median of the ratios of samples of the same turn.
+    /// How many times as much it is as `other`: the median of the ratios of samples of the same round.
     ///
     /// # Why
     /// A processor that others share has two speeds. Where samples of either come half and half, a median is at

@@ -6,6 +6,7 @@ mod beside;
 mod comparison;
 mod confined;
 mod default;
+mod killed;
 mod nat;
 mod others;
 mod server;

@@ -4,7 +4,8 @@
 use std::fmt::{self, Debug};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::net::UdpSocket;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -249,12 +250,14 @@ impl Kernel for Names {
 }
 
 impl Register for Daemon {
-    fn enter(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    fn begin(&self) -> io::Result<OwnedFd> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
         let mut daemon = self.daemon.lock().unwrap();
-        daemon.set(0, &socket, 0).map_err(io::Error::other)
+        daemon.set(0, &socket, 0).map_err(io::Error::other)?;
+        Ok(socket.into())
     }
 
-    fn leave(&self, cookie: u64) {
+    fn forget(&self, cookie: u64) {
         // It may not have been led.
         let _ = self.resolvers.lock().unwrap().remove(&cookie);
     }

@@ -252,6 +252,38 @@ fn a_server_that_is_gone_is_replaced_at_once() {
 }
 
 #[test]
+fn a_server_whose_socket_was_destroyed_is_replaced() {
+    for kind in ["-lun", "-ltn"] {
+        let served = Served::new();
+        served.site.start_other_resolver();
+        assert_eq!(served.site.resolves(), OURS);
+
+        let resolver = served.dns.as_ref().unwrap();
+        let resolver = resolver.resolver(served.site.netns().cookie).unwrap();
+        let port = if kind == "-lun" {
+            resolver.udp
+        } else {
+            resolver.tcp
+        };
+        let mut destroy = Command::new("ss");
+        destroy.args(["-K", kind, &format!("sport = :{}", port.get())]);
+        let destroyed = served.site.namespace.run(|| destroy.output());
+        let destroyed = destroyed.unwrap().expect("ss, from iproute2");
+        let listed = String::from_utf8_lossy(&destroyed.stdout).into_owned();
+        assert_eq!(
+            listed.lines().count(),
+            2,
+            "CONFIG_INET_DIAG_DESTROY: {listed}"
+        );
+
+        within(TAKEBACK, "the other resolver answers", || {
+            served.site.try_resolves() == Some(THEIRS)
+        });
+        assert_eq!(served.site.resolves_over_tcp(), THEIRS);
+    }
+}
+
+#[test]
 fn a_server_that_hangs_is_replaced_within_a_second() {
     let served = Served::new();
     served.site.start_other_resolver();

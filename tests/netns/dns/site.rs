@@ -108,6 +108,16 @@ impl Site {
         address(&buffer[..length])
     }
 
+    /// The same of a client that is connected; `None` if nobody is there.
+    pub fn try_resolves(&self) -> Option<[u8; 4]> {
+        let socket = self.udp("127.0.0.1:0");
+        socket.connect(ASKED).unwrap();
+        socket.send(&question()).ok()?;
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(address(&buffer[..length]))
+    }
+
     /// Who asks by a UDP socket, bound to `own` or to any address of either family, connected or not, is answered
     /// by veer, and sees the answer come from where it asked. Panics if not.
     pub fn is_answered_over_udp(&self, own: &str) {
