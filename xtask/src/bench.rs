@@ -98,7 +98,8 @@ impl Bench {
             .partition(|arg| HERE.contains(&arg.as_str()));
 
         let is_checked = here.iter().any(|arg| *arg == CHECK);
-        for _ in 1..if is_checked { COUNTS } else { 1 } {
+        let counts = if is_checked { COUNTS } else { 1 };
+        for _ in 1..counts {
             if process::run(&mut count(&program, &there, variables, &here)?).is_ok() {
                 return Ok(());
             }

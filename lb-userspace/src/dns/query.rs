@@ -104,8 +104,8 @@ impl Query {
         let question_end = question_end(bytes)?;
         let is_bare = answers == 0 && authorities == 0 && counts(10) == 0;
         let (question, edns) = if is_bare {
-            let question = BinDecoder::new(&bytes[HEADER..question_end]);
-            (Question::read(&mut { question }).ok()?, None)
+            let mut question = BinDecoder::new(&bytes[HEADER..question_end]);
+            (Question::read(&mut question).ok()?, None)
         } else {
             let mut message = Message::read(&mut BinDecoder::new(bytes)).ok()?;
             (message.queries.pop()?, message.edns)
